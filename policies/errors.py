@@ -1,0 +1,27 @@
+"""Errors of choosing: nothing to choose from, nothing to choose with, bad outcomes."""
+
+from __future__ import annotations
+
+from cost_models.errors import RheostatError
+
+
+class NoAffordableArmError(RheostatError):
+    """No arm fits the request's limits and what is left of the budget."""
+
+
+class PolicyNotReadyError(RheostatError):
+    """No fitted artifact to choose with, or one that cannot be read."""
+
+
+class OutcomeError(RheostatError):
+    """An outcomes file or row is unusable; names source, row and column. Nothing was imported."""
+
+    def __init__(
+        self, source: str, problem: str, *, row: int | None = None, column: str | None = None
+    ) -> None:
+        self.source = source
+        self.row = row
+        self.column = column
+        where = source + (f", row {row}" if row is not None else "")
+        where += f", column {column!r}" if column is not None else ""
+        super().__init__(f"{where}: {problem}")

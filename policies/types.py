@@ -1,0 +1,77 @@
+"""The nouns of choosing: what was asked, what was decided, what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cost_models.types import Arm
+
+
+class AnswerKind(StrEnum):
+    """What an answer is, which decides how answers are compared. ``TEXT`` is never voted on."""
+
+    NUMBER = "number"
+    CHOICE = "choice"
+    EXPRESSION = "expression"
+    CODE = "code"
+    JSON = "json"
+    TOOL_CALL = "tool_call"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What was asked: nothing derived. ``text`` is the last user message."""
+
+    query_id: str
+    text: str
+    answer_kind: AnswerKind = AnswerKind.TEXT
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An arm with everything that replaying the choice needs.
+
+    ``attempt`` counts from 0. ``propensity`` in (0, 1] is the probability with which this arm
+    was picked. ``difficulty`` in [0, 1]: 0 trivial, 1 hopeless; None when nothing was fitted.
+    ``reason`` is one sentence for a person.
+    """
+
+    arm: Arm
+    propensity: float
+    policy_version: str
+    predicted_quality: float | None = None
+    predicted_cost_usd: float | None = None
+    difficulty: float | None = None
+    attempt: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.propensity <= 1.0:
+            msg = f"propensity must be in (0, 1], got {self.propensity}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a decision; ``quality`` in [0, 1], or None when nobody judged."""
+
+    answer: str
+    quality: float | None
+    cost_usd: float
+    latency_s: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """Query, decision and outcome together: one training row."""
+
+    query: Query
+    decision: Decision
+    outcome: Outcome

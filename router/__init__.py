@@ -1,0 +1,1 @@
+"""From request to ledger row: providers, strategies, verifiers, routing, gateway, command line."""

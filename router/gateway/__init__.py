@@ -1,0 +1,1 @@
+"""The HTTP face: OpenAI-compatible endpoints over the routing service."""

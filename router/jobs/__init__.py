@@ -1,0 +1,1 @@
+"""Work outside the request path: collect outcomes, fit a policy, recover holds."""

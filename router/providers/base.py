@@ -1,0 +1,90 @@
+"""The provider protocol: one model, sampled or streamed, that says what it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from cost_models.types import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from router.types import CallRole, Chunk, Message, Sample, SampleRequest
+
+TOKENS_PER_MESSAGE_BOUND = 16
+"""Upper bound of the template tokens around one message, over the chat templates in use."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one call has used, written by the provider as it learns it.
+
+    ``final`` becomes True once the figures are the upstream's last word (also when it answered
+    with an error that costs nothing). A call that ends with ``final`` False is in doubt and is
+    charged at its worst case.
+    """
+
+    usage: Usage = field(default_factory=Usage)
+    final: bool = False
+
+    def settle(self, usage: Usage) -> None:
+        """Record the last word on what the call used."""
+        self.usage = usage
+        self.final = True
+
+
+class Provider(Protocol):
+    """One model behind one upstream. Retries, fan-out and vendor errors end here.
+
+    ``model`` is the name shown to clients. ``native_n`` is True when one call for n completions
+    is billed for its prompt once.
+    """
+
+    model: str
+    native_n: bool
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Give an upper bound of the prompt tokens that ``messages`` are billed as."""
+        ...
+
+    async def sample(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
+        """Draw 1 to ``request.n`` completions; raise ProviderError, with ``tally`` up to date.
+
+        Cancelling the task stops the upstream work; ``tally`` then holds what is known.
+        """
+        ...
+
+    def stream(self, request: SampleRequest, tally: Tally) -> AsyncIterator[Chunk]:
+        """Yield the pieces of one completion (``request.n`` must be 1) as they arrive."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free connections, threads and models. Idempotent."""
+        ...
+
+
+class Sampler(Protocol):
+    """What a strategy sees of a metered model: it can draw samples and nothing else."""
+
+    model: str
+
+    async def sample(self, request: SampleRequest, role: CallRole = ...) -> tuple[Sample, ...]:
+        """Draw completions, or raise AllowanceExceededError before a call that does not fit."""
+        ...
+
+
+def bytes_bound(messages: Sequence[Message]) -> int:
+    """Upper bound of prompt tokens for byte-level tokenizers: a token covers at least one byte.
+
+    Counts the UTF-8 bytes of every field that reaches the prompt plus
+    ``TOKENS_PER_MESSAGE_BOUND`` for the template around each message. Images and audio are not
+    covered: a provider that takes them adds its own bound.
+    """
+    total = TOKENS_PER_MESSAGE_BOUND
+    for message in messages:
+        total += TOKENS_PER_MESSAGE_BOUND + len(message.role) + len(message.text.encode())
+        total += sum(
+            len(str(key)) + len(str(value).encode()) for key, value in message.extra.items()
+        )
+    return total

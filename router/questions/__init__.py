@@ -1,0 +1,1 @@
+"""Seeded generators of verifiable questions, by family and difficulty."""

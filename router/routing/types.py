@@ -1,0 +1,90 @@
+"""What the routing service takes and gives: the values between the HTTP face and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cost_models.types import Arm, Usage
+    from policies.types import Decision
+    from router.types import Answer, CallRecord, Task
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the caller asks of one request; an operator's ceilings always win. None is no limit.
+
+    ``accuracy_target`` in (0, 1]: the cheapest arm predicted to reach it is picked, or the best
+    one if none does. ``strategy`` names one strategy, ``allowed_models`` the models.
+    """
+
+    accuracy_target: float | None = None
+    max_cost_usd: float | None = None
+    max_latency_s: float | None = None
+    allowed_models: tuple[str, ...] | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name."""
+
+    request_id: str
+    model: str
+    task: Task
+    limits: Limits = field(default_factory=Limits)
+    tenant: str = "default"
+    user: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An arm as ``/v1/plan`` shows it: its predictions, and why it is out if it is.
+
+    ``worst_case_nano_usd`` is what would be held; ``rejected`` is None for a feasible arm.
+    """
+
+    arm: Arm
+    predicted_quality: float | None
+    expected_cost_usd: float | None
+    expected_latency_s: float | None
+    worst_case_nano_usd: int | None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dry run: every arm with its predictions, and the decision that would be taken.
+
+    ``decision`` is None when no arm is feasible.
+    """
+
+    request_id: str
+    decision: Decision | None
+    candidates: tuple[Candidate, ...]
+    policy_version: str
+    difficulty: float | None
+    in_distribution: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A served request after its commit: what the client gets and what the ledger holds.
+
+    ``overhead_s`` is wall time spent outside upstream calls.
+    """
+
+    request_id: str
+    decision: Decision
+    answer: Answer
+    usage: Usage
+    cost_nano_usd: int
+    latency_s: float
+    overhead_s: float
+    calls: tuple[CallRecord, ...] = ()

@@ -1,0 +1,1 @@
+"""Ways of spending test-time compute on one query."""

@@ -1,0 +1,165 @@
+"""The nouns of running: messages, samples, a task for a strategy, and its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from policies.types import AnswerKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cost_models.types import Usage
+
+
+class CallRole(StrEnum):
+    """Why an upstream call was made; every call row in the ledger carries one."""
+
+    ANSWER = "answer"
+    EXTRACT = "extract"
+    JUDGE = "judge"
+    VERIFY = "verify"
+    AGGREGATE = "aggregate"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message in OpenAI form.
+
+    ``content`` is text, a sequence of content parts (kept as the client sent them), or None
+    (an assistant message that only calls tools). ``extra`` holds every other field of the
+    message (``name``, ``tool_calls``, ``tool_call_id``), forwarded untouched.
+    """
+
+    role: str
+    content: str | Sequence[Mapping[str, Any]] | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of the message: its text parts joined by line breaks."""
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(str(p["text"]) for p in self.content if p.get("type") == "text")
+
+    def to_wire(self) -> dict[str, Any]:
+        """Give the message as an OpenAI-compatible upstream expects it."""
+        content = (
+            self.content
+            if self.content is None or isinstance(self.content, str)
+            else list(self.content)
+        )
+        return {"role": self.role, "content": content, **self.extra}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One call for ``n`` >= 1 completions of the same messages.
+
+    ``max_tokens`` caps each completion. ``max_machine_s`` stops a model on an owned machine once
+    the call's share of busy time reaches it; None means no such cap. ``extra`` holds further
+    OpenAI fields (``tools``, ``response_format``, ...), forwarded untouched.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    n: int = 1
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    max_machine_s: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion. ``mean_logprob`` is per generated token, None where not reported.
+
+    ``logprobs`` keeps the OpenAI ``logprobs`` object; ``reasoning`` is visible reasoning text
+    that is not part of the answer; ``tool_calls`` keeps OpenAI tool calls.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    n_tokens: int = 0
+    mean_logprob: float | None = None
+    logprobs: Mapping[str, Any] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a streamed completion: OpenAI ``delta`` fields and, on the last, the reason."""
+
+    delta: Mapping[str, Any]
+    finish_reason: str | None = None
+    logprobs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a strategy is asked to do; ``max_tokens`` caps each sample that it draws."""
+
+    messages: tuple[Message, ...]
+    answer_kind: AnswerKind = AnswerKind.TEXT
+    kind_is_declared: bool = False
+    max_tokens: int = 512
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    n: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The last user message's text: what the query is about."""
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer with the samples behind it.
+
+    ``text`` is what the client reads; ``value`` is its canonical form by kind, None when there is
+    none. ``confidence`` in [0, 1] is the strategy's own (a vote share), None where it has none.
+    ``complete`` is False when the caps or a failing upstream stopped the strategy early.
+    ``choices`` are the samples shown to the client when it asked for more than one.
+    """
+
+    text: str
+    value: str | None = None
+    confidence: float | None = None
+    finish_reason: str = "stop"
+    samples: tuple[Sample, ...] = ()
+    choices: tuple[Sample, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
+
+    ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
+    said what the call used: it is then charged at its worst case.
+    """
+
+    model: str
+    role: CallRole
+    usage: Usage
+    cost_nano_usd: int
+    latency_s: float
+    status: str = "ok"
+    in_doubt: bool = False
+    error: str | None = None
