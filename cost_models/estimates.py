@@ -64,7 +64,7 @@ class Throughput:
 
 
 def worst_case_usage(call: CallBound, throughput: Throughput | None, *, native_n: bool) -> Usage:
-    """The most that ``call`` can use; ``throughput`` is None for a model paid by token."""
+    """Bound what ``call`` can use; ``throughput`` is None for a model paid by token."""
     machine_s = throughput.worst_case_s(call, native_n=native_n) if throughput else 0.0
     return Usage(
         n_calls=1 if native_n else call.n_samples,

@@ -44,5 +44,5 @@ class Strategy(Protocol):
         ...
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
-        """Answer the task; once one call succeeded, a refused or failed one ends it, best so far."""
+        """Answer the task; after a first success, a refused or failed call ends it, best so far."""
         ...
