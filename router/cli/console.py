@@ -1,0 +1,58 @@
+"""What every command shares: the console, and how errors and figures look on it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from rich.console import Console
+
+from cost_models.errors import RheostatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXIT_PROBLEM = 1
+
+
+def console() -> Console:
+    """Make the console that results are printed on."""
+    return Console(highlight=False)
+
+
+def fail(message: str) -> NoReturn:
+    """Print what went wrong and what to do, on standard error, and end with status 1."""
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(message)}")
+    raise typer.Exit(EXIT_PROBLEM)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Show errors raised on purpose as one line; anything else is a bug and keeps its trace."""
+    try:
+        yield
+    except RheostatError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def usd(amount: float, digits: int = 3) -> str:
+    """``$0.000123``: a predicted or reported amount with ``digits`` significant digits."""
+    if amount == 0:
+        return "$0"
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    from math import floor, log10
+
+    places = digits - 1 - floor(log10(amount))
+    return f"${amount:.{places}f}"

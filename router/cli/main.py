@@ -1,0 +1,42 @@
+"""The command ``rheostat``: one module per command, each loading what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from router.cli.ask import ask, plan
+from router.cli.collect import collect, questions
+from router.cli.config import config_app
+from router.cli.demo import demo
+from router.cli.doctor import doctor
+from router.cli.init import init
+from router.cli.models import models_app
+from router.cli.report import report
+from router.cli.serve import serve
+from router.cli.strategies import strategies
+
+app = typer.Typer(
+    name="rheostat",
+    help="Decide how much thinking each LLM request is worth, under a hard budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+)
+app.command()(demo)
+app.command()(init)
+app.command()(serve)
+app.command()(ask)
+app.command()(plan)
+app.command()(report)
+app.command()(doctor)
+app.command()(questions)
+app.command()(collect)
+app.command()(strategies)
+app.add_typer(config_app, name="config")
+app.add_typer(models_app, name="models")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,159 @@
+"""Which arms can serve a request: what each would cost at most, and why an arm is out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cost_models.estimates import CallBound, worst_case_nano_usd
+from cost_models.money import NANO_PER_USD
+from cost_models.types import Arm
+from policies.types import AnswerKind
+from router.errors import RequestError
+from router.routing.types import AUTO
+
+if TYPE_CHECKING:
+    from router.routing.catalog import Catalog, Model
+    from router.routing.types import ChatRequest
+    from router.strategies.base import Strategy
+    from router.types import Task
+
+VOTABLE_KINDS = frozenset(AnswerKind) - {AnswerKind.TEXT, AnswerKind.CODE, AnswerKind.TOOL_CALL}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An arm offered for one request. ``rejected`` says why it is out, None when it is feasible.
+
+    ``prompt_tokens`` is an upper bound for the task's own messages; ``worst_case_nano_usd`` is
+    what is held, ``first_call_nano_usd`` what the first call needs at least.
+    """
+
+    arm: Arm
+    model: Model
+    strategy: Strategy
+    prompt_tokens: int
+    calls: tuple[CallBound, ...]
+    worst_case_nano_usd: int
+    first_call_nano_usd: int
+    rejected: str | None = None
+
+
+def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
+    """Every arm of the models and strategies that the request allows, feasible or not.
+
+    Raises RequestError for a model or strategy that is not configured.
+    """
+    models = _models(catalog, request)
+    strategies = _strategies(catalog, request)
+    return tuple(_offer(model, strategy, request) for model in models for strategy in strategies)
+
+
+def _models(catalog: Catalog, request: ChatRequest) -> list[Model]:
+    if request.model != AUTO:
+        return [_known_model(catalog, request.model, "model")]
+    allowed = request.limits.allowed_models
+    if allowed is None:
+        return list(catalog.models.values())
+    return [_known_model(catalog, name, "compute.allowed_models") for name in allowed]
+
+
+def _known_model(catalog: Catalog, name: str, param: str) -> Model:
+    model = catalog.models.get(name)
+    if model is None:
+        known = ", ".join([AUTO, *catalog.models])
+        msg = f"the model {name!r} does not exist here; use one of: {known}"
+        raise RequestError(msg, param=param, code="model_not_found")
+    return model
+
+
+def _strategies(catalog: Catalog, request: ChatRequest) -> list[Strategy]:
+    """List the strategies to consider: the one asked for, plain for a named model, or all."""
+    asked = request.limits.strategy
+    if asked is None:
+        if request.model != AUTO:
+            return [plain_strategy(catalog)]
+        return list(catalog.strategies.values())
+    by_name = {strategy.name: strategy for strategy in reversed(catalog.strategies.values())}
+    strategy = catalog.strategies.get(asked) or by_name.get(asked)
+    if strategy is None:
+        known = ", ".join(catalog.strategies)
+        msg = f"the strategy {asked!r} is not configured here; use one of: {known}"
+        raise RequestError(msg, param="compute.strategy", code="strategy_not_found")
+    return [strategy]
+
+
+def plain_strategy(catalog: Catalog) -> Strategy:
+    """Give the strategy that a named model is served with: ``direct`` where configured."""
+    named = {strategy.name: strategy for strategy in catalog.strategies.values()}
+    return named.get("direct") or next(iter(catalog.strategies.values()))
+
+
+def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
+    task = request.task
+    prompt_tokens = model.provider.count_prompt_tokens(task.messages)
+    calls = strategy.worst_case(task, prompt_tokens)
+    native_n = model.provider.native_n
+    worst = worst_case_nano_usd(model.price, calls, model.throughput, native_n=native_n)
+    first = worst_case_nano_usd(model.price, calls[:1], model.throughput, native_n=native_n)
+    cap = request.limits.max_cost_usd
+    if cap is not None:
+        worst = min(worst, int(cap * NANO_PER_USD))
+    return Offer(
+        arm=Arm(model.name, str(strategy)),
+        model=model,
+        strategy=strategy,
+        prompt_tokens=prompt_tokens,
+        calls=calls,
+        worst_case_nano_usd=worst,
+        first_call_nano_usd=first,
+        rejected=_unfit(model, strategy, task, calls) or _too_dear(first, cap),
+    )
+
+
+def _unfit(
+    model: Model, strategy: Strategy, task: Task, calls: tuple[CallBound, ...]
+) -> str | None:
+    needs = strategy.needs
+    longest = max(call.prompt_tokens + call.max_tokens for call in calls)
+    most = max(call.max_tokens for call in calls)
+    checks = (
+        (
+            bool(task.extra.get("tools")) and not needs.tools,
+            "the strategy cannot pass tool calls through",
+        ),
+        (
+            task.n > 1 and not needs.many_choices,
+            "the strategy gives one answer and the request asks for several",
+        ),
+        (
+            task.logprobs and not needs.logprobs,
+            "the strategy cannot return token log-probabilities",
+        ),
+        (
+            bool(task.extra.get("response_format")) and not needs.tools,
+            "the strategy cannot keep the asked response format",
+        ),
+        (
+            needs.votable and task.answer_kind not in VOTABLE_KINDS,
+            f"answers of kind {task.answer_kind.value!r} cannot be compared, so not voted on",
+        ),
+        (
+            model.context_tokens is not None and longest > model.context_tokens,
+            f"up to {longest} tokens do not fit its context of {model.context_tokens} tokens",
+        ),
+        (
+            model.max_output_tokens is not None and most > model.max_output_tokens,
+            f"max_tokens {most} is above the model's limit of {model.max_output_tokens}",
+        ),
+    )
+    return next((reason for fails, reason in checks if fails), None)
+
+
+def _too_dear(first_call_nano_usd: int, max_cost_usd: float | None) -> str | None:
+    if max_cost_usd is None or first_call_nano_usd <= int(max_cost_usd * NANO_PER_USD):
+        return None
+    return (
+        f"its first call can cost {first_call_nano_usd / NANO_PER_USD:.9f} USD, "
+        f"above max_cost_usd {max_cost_usd}"
+    )

@@ -1,0 +1,59 @@
+"""What can be used: configured models with their prices, configured strategies, and their arms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cost_models.types import Arm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cost_models.estimates import Throughput
+    from cost_models.pricing import Price
+    from router.providers.base import Provider
+    from router.strategies.base import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A configured model. ``throughput`` is given for a model on an owned machine, else None.
+
+    ``context_tokens`` bounds prompt plus completion, ``max_output_tokens`` one completion; None
+    when the upstream states no limit.
+    """
+
+    name: str
+    provider: Provider
+    price: Price
+    throughput: Throughput | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    simulated: bool = False
+
+    @property
+    def usd_per_million_tokens(self) -> float:
+        """A single figure to order models by size: output price, or that of a busy machine."""
+        usd = float(self.price.output_usd_per_million_tokens)
+        if self.throughput is not None:
+            hours = 1e6 / self.throughput.completion_tokens_per_s / 3600
+            usd += float(self.price.usd_per_machine_hour) * hours
+        return usd
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Models by shown name and strategies by canonical text, in the order of the config."""
+
+    models: Mapping[str, Model]
+    strategies: Mapping[str, Strategy]
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Every model with every strategy."""
+        return tuple(Arm(m, s) for m in self.models for s in self.strategies)
+
+    def by_price(self) -> tuple[Model, ...]:
+        """Models from the cheapest to the dearest per token; ties keep the config's order."""
+        return tuple(sorted(self.models.values(), key=lambda m: m.usd_per_million_tokens))
