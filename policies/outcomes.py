@@ -1,0 +1,429 @@
+"""Outcome tables: what every arm answered to every query, and how good that was.
+
+One table feeds fitting, tuning, evaluation and reports. It is read whole or not at all: the first
+row that cannot be used ends the reading, with its file, row and column.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cost_models.types import Arm
+from policies.errors import OutcomeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Row = dict[str, Any]
+
+TEXT_COLUMNS = ("query_id", "query", "model", "strategy", "answer", "gold", "task")
+NUMBER_COLUMNS = (
+    "correct",
+    "score",
+    "sample_index",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "latency_s",
+    "machine_s",
+    "propensity",
+    "fold",
+)
+COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+"""All columns of a table; other columns of a file are left out."""
+REQUIRED = ("query_id", "query", "model", "strategy")
+WHOLE_COLUMNS = frozenset({"sample_index", "fold", "prompt_tokens", "completion_tokens"})
+NOT_NEGATIVE = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "latency_s",
+    "machine_s",
+    "sample_index",
+)
+WORDS = {
+    "true": 1.0,
+    "false": 0.0,
+    **dict.fromkeys(("", "null", "none", "nan"), float("nan")),
+}
+
+
+class Read(NamedTuple):
+    """Columns as they were read, all of one length, absent values None; ``rows`` counts them."""
+
+    source: str
+    columns: Mapping[str, Sequence[Any]]
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """Recorded outcomes, one row a sample.
+
+    Text columns are lists of text or None, number columns float arrays with NaN for absent
+    (``numbers`` has every name in NUMBER_COLUMNS). Make one with `from_columns`, `from_rows` or
+    `read_outcomes`, which check it.
+
+    Attributes
+    ----------
+    source : str
+        Where it came from, for messages.
+    texts : dict of str to list of str or None
+    numbers : dict of str to ndarray of shape (n_rows,)
+    query_ids : tuple of str, length n_queries
+        In the order of their first rows.
+    queries : tuple of str, length n_queries
+        Their texts.
+    arms : tuple of Arm, length n_arms
+        Sorted.
+    """
+
+    source: str
+    texts: dict[str, list[str | None]]
+    numbers: dict[str, NDArray[np.float64]]
+    query_ids: tuple[str, ...] = field(init=False)
+    queries: tuple[str, ...] = field(init=False)
+    arms: tuple[Arm, ...] = field(init=False)
+    _query: NDArray[np.intp] = field(init=False, repr=False)
+    _arm: NDArray[np.intp] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ids, texts = self.texts["query_id"], self.texts["query"]
+        first: dict[str, str] = {}
+        for query_id, text in zip(ids, texts, strict=True):
+            first.setdefault(query_id or "", text or "")
+        pairs = list(zip(self.texts["model"], self.texts["strategy"], strict=True))
+        of_pair = {pair: Arm(pair[0] or "", pair[1] or "") for pair in set(pairs)}
+        arms = tuple(sorted(of_pair.values()))
+        arm_number = {arm: i for i, arm in enumerate(arms)}
+        pair_number = {pair: arm_number[arm] for pair, arm in of_pair.items()}
+        query_number = {query_id: i for i, query_id in enumerate(first)}
+        derived = {
+            "query_ids": tuple(first),
+            "queries": tuple(first.values()),
+            "arms": arms,
+            "_query": np.array([query_number[i or ""] for i in ids], dtype=np.intp),
+            "_arm": np.array([pair_number[pair] for pair in pairs], dtype=np.intp),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self._query)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], source: str = "rows") -> OutcomeTable:
+        """Check and build a table from one mapping a row; OutcomeError names row and column."""
+        rows = list(rows)
+        present = [name for name in COLUMNS if any(name in row for row in rows)]
+        columns = {name: [row.get(name) for row in rows] for name in present}
+        return _checked(Read(source, columns, range(1, len(rows) + 1)))
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Sequence[Any]], source: str = "columns"
+    ) -> OutcomeTable:
+        """Check and build a table from columns of equal length."""
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            msg = f"columns differ in length: {lengths}"
+            raise OutcomeError(source, msg)
+        n_rows = next(iter(lengths.values()), 0)
+        return _checked(Read(source, columns, range(1, n_rows + 1)))
+
+    @property
+    def quality(self) -> NDArray[np.float64]:
+        """``correct`` of each row, or else ``score``, in [0, 1]; shape (n_rows,)."""
+        correct = self.numbers["correct"]
+        return np.where(np.isnan(correct), self.numbers["score"], correct)
+
+    def quality_matrix(self) -> NDArray[np.float64]:
+        """Mean quality over samples, shape (n_queries, n_arms); NaN where there is none."""
+        return self._mean(self.quality)
+
+    def matrix(self, column: str) -> NDArray[np.float64]:
+        """Mean of a number column over samples, shape (n_queries, n_arms); NaN where unknown."""
+        return self._mean(self.numbers[column])
+
+    def _mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        known = ~np.isnan(values)
+        shape = (len(self.query_ids), len(self.arms))
+        cell = (self._query * shape[1] + self._arm)[known]
+        size = shape[0] * shape[1]
+        count = np.bincount(cell, minlength=size)
+        total = np.bincount(cell, weights=values[known], minlength=size)
+        mean = np.where(count > 0, total / np.maximum(1, count), np.nan)
+        return np.asarray(mean.reshape(shape))
+
+    def where(self, keep: NDArray[np.bool_]) -> OutcomeTable:
+        """Keep the rows where ``keep``, of shape (n_rows,), is True."""
+        index = np.flatnonzero(keep)
+        return OutcomeTable(
+            self.source,
+            {name: [values[i] for i in index] for name, values in self.texts.items()},
+            {name: values[index] for name, values in self.numbers.items()},
+        )
+
+    def of_queries(self, query_ids: Iterable[str]) -> OutcomeTable:
+        """Keep the rows of some queries."""
+        wanted = set(query_ids)
+        chosen = np.array([query_id in wanted for query_id in self.query_ids], dtype=bool)
+        return self.where(chosen[self._query])
+
+    def of_arms(self, arms: Iterable[Arm]) -> OutcomeTable:
+        """Keep the rows of some arms."""
+        wanted = set(arms)
+        chosen = np.array([arm in wanted for arm in self.arms], dtype=bool)
+        return self.where(chosen[self._arm])
+
+    def of_tasks(self, tasks: Iterable[str]) -> OutcomeTable:
+        """Keep the rows of some tasks; a task names itself and those below it (``mmlu``)."""
+        wanted = tuple(tasks)
+        keep = [_is_below(task or "", wanted) for task in self.texts["task"]]
+        return self.where(np.array(keep, dtype=bool))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield each row as a mapping of the columns that it has."""
+        for i in range(len(self)):
+            row: Row = {name: self.texts[name][i] for name in TEXT_COLUMNS}
+            for name in NUMBER_COLUMNS:
+                value = float(self.numbers[name][i])
+                whole = name in WHOLE_COLUMNS and value.is_integer()
+                row[name] = None if np.isnan(value) else int(value) if whole else value
+            yield {name: row[name] for name in COLUMNS if row[name] is not None}
+
+    def write_jsonl(self, path: Path) -> None:
+        """Write one JSON object a row; compressed when the name ends in ``.gz``."""
+        opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "wt", encoding="utf-8") as sink:
+            for row in self.rows():
+                sink.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
+    """Put tables one after the other; OutcomeError if a sample is in two of them."""
+    source = " + ".join(table.source for table in tables)
+    texts = {name: [v for t in tables for v in t.texts[name]] for name in TEXT_COLUMNS}
+    numbers = {
+        name: np.concatenate([np.zeros(0), *(t.numbers[name] for t in tables)])
+        for name in NUMBER_COLUMNS
+    }
+    n_rows = sum(map(len, tables))
+    _check_unique(source, texts, numbers["sample_index"], range(1, n_rows + 1))
+    return OutcomeTable(source, texts, numbers)
+
+
+def read_outcomes(path: Path, tasks: Sequence[str] = ()) -> OutcomeTable:
+    """Read JSONL (``.jsonl``, ``.jsonl.gz``), CSV (``.csv``) or Parquet (``.parquet``).
+
+    Rows are counted from 1, without a CSV's header. ``tasks`` keeps only some tasks (see
+    `OutcomeTable.of_tasks`); the rows of others are not checked. Raises OutcomeError.
+    """
+    readers: dict[str, Callable[[Path], Read]] = {
+        ".jsonl": _read_jsonl,
+        ".jsonl.gz": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    reader = next((read for end, read in readers.items() if path.name.endswith(end)), None)
+    if reader is None:
+        msg = f"the name must end in one of {', '.join(readers)}"
+        raise OutcomeError(str(path), msg)
+    if not path.is_file():
+        msg = "there is no such file"
+        raise OutcomeError(str(path), msg)
+    return _checked(reader(path), tasks)
+
+
+def _read_jsonl(path: Path) -> Read:
+    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    rows: list[Row] = []
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    msg = f"a row must be a JSON object, got {type(row).__name__}"
+                    raise OutcomeError(str(path), msg, row=number)
+                rows.append(row)
+    except json.JSONDecodeError as error:
+        msg = f"not JSON: {error}"
+        raise OutcomeError(str(path), msg, row=number) from error
+    except (UnicodeDecodeError, EOFError, OSError) as error:
+        msg = f"cannot be read: {error}"
+        raise OutcomeError(str(path), msg, row=number + 1) from error
+    present = [name for name in COLUMNS if any(name in row for row in rows)]
+    columns = {name: [row.get(name) for row in rows] for name in present}
+    return Read(str(path), columns, range(1, len(rows) + 1))
+
+
+def _read_csv(path: Path) -> Read:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, strict=True)
+            header = next(reader, [])
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        msg = f"cannot be read as CSV: {error}"
+        raise OutcomeError(str(path), msg) from error
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            msg = f"{len(row)} values under {len(header)} column names"
+            raise OutcomeError(str(path), msg, row=number)
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(header) if name in COLUMNS}
+    return Read(str(path), columns, range(1, len(rows) + 1))
+
+
+def _read_parquet(path: Path) -> Read:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra; loaded by those who read Parquet
+        import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+    except ImportError as error:
+        msg = "reading Parquet needs pyarrow; install it with: pip install 'rheostat[data]'"
+        raise OutcomeError(str(path), msg) from error
+    try:
+        present = [name for name in pq.read_schema(path).names if name in COLUMNS]
+        table = pq.read_table(path, columns=present)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"cannot be read as Parquet: {error}"
+        raise OutcomeError(str(path), msg) from error
+    columns = {name: table[name].to_pylist() for name in present}
+    return Read(str(path), columns, range(1, table.num_rows + 1))
+
+
+def _checked(read: Read, tasks: Sequence[str] = ()) -> OutcomeTable:
+    source, columns, rows = read
+    if not len(rows):
+        msg = "there are no rows"
+        raise OutcomeError(source, msg)
+    missing = [name for name in REQUIRED if name not in columns]
+    if "correct" not in columns and "score" not in columns:
+        missing.append("correct")
+    if missing:
+        msg = f"the column is missing; needed are {', '.join(REQUIRED)} and correct or score"
+        raise OutcomeError(source, msg, column=missing[0])
+    if tasks:
+        read = _of_tasks(read, tasks)
+    n_rows = len(read.rows)
+    if not n_rows:
+        msg = f"there are no rows of {', '.join(tasks)}"
+        raise OutcomeError(source, msg)
+    texts: dict[str, list[str | None]] = {
+        name: _texts(read, name) if name in columns else [None] * n_rows for name in TEXT_COLUMNS
+    }
+    numbers = {
+        name: _numbers(read, name) if name in columns else np.full(n_rows, np.nan)
+        for name in NUMBER_COLUMNS
+    }
+    _check_ranges(read, numbers)
+    _check_unique(source, texts, numbers["sample_index"], read.rows)
+    return OutcomeTable(source, texts, numbers)
+
+
+def _of_tasks(read: Read, tasks: Sequence[str]) -> Read:
+    named = read.columns.get("task", [None] * len(read.rows))
+    keep = [i for i, task in enumerate(named) if _is_below(task or "", tasks)]
+    columns = {name: [values[i] for i in keep] for name, values in read.columns.items()}
+    return Read(read.source, columns, [read.rows[i] for i in keep])
+
+
+def _is_below(task: str, tasks: Sequence[str]) -> bool:
+    return any(task == above or task.startswith(f"{above}/") for above in tasks)
+
+
+def _texts(read: Read, column: str) -> list[str | None]:
+    values = [None if v is None else str(v) for v in read.columns[column]]
+    if column in {"query_id", "model", "strategy"}:
+        for row, value in zip(read.rows, values, strict=True):
+            if not value or (column == "strategy" and "|" in value):
+                msg = f"must be text{' without |' if value else ''}, got {value!r}"
+                raise OutcomeError(read.source, msg, row=row, column=column)
+    return values
+
+
+def _numbers(read: Read, column: str) -> NDArray[np.float64]:
+    values = read.columns[column]
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    numbers = np.empty(len(values))
+    for i, (row, value) in enumerate(zip(read.rows, values, strict=True)):
+        try:
+            numbers[i] = _number(value)
+        except (TypeError, ValueError) as error:
+            msg = f"must be a number, got {value!r}"
+            raise OutcomeError(read.source, msg, row=row, column=column) from error
+    return numbers
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
+    if value is None:
+        return float("nan")
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return WORDS[word] if word in WORDS else float(word)
+    return float(value)
+
+
+def _check_ranges(read: Read, numbers: Mapping[str, NDArray[np.float64]]) -> None:
+    """Raise OutcomeError at the first number that is out of range.
+
+    A ``score`` beside ``correct`` is not a quality and may be anything.
+    """
+    correct, score, propensity = (numbers[n] for n in ("correct", "score", "propensity"))
+    ungraded = np.isnan(correct)
+    checks = [
+        ("correct", ungraded & np.isnan(score), "needs a value here or under 'score'"),
+        ("correct", ~ungraded & ~((correct >= 0) & (correct <= 1)), "must be in [0, 1]"),
+        (
+            "score",
+            ungraded & ~np.isnan(score) & ~((score >= 0) & (score <= 1)),
+            "must be in [0, 1] where 'correct' is absent",
+        ),
+        (
+            "propensity",
+            ~np.isnan(propensity) & ~((propensity > 0) & (propensity <= 1)),
+            "must be in (0, 1]",
+        ),
+        *(
+            (name, ~np.isnan(numbers[name]) & ~(numbers[name] >= 0), "must be at least 0")
+            for name in NOT_NEGATIVE
+        ),
+        *((name, np.isinf(numbers[name]), "must be finite") for name in NUMBER_COLUMNS),
+    ]
+    for column, bad, problem in checks:
+        if bad.any():
+            i = int(bad.argmax())
+            msg = f"{problem}, got {numbers[column][i]:g}"
+            raise OutcomeError(read.source, msg, row=read.rows[i], column=column)
+
+
+def _check_unique(
+    source: str,
+    texts: Mapping[str, Sequence[str | None]],
+    sample_index: NDArray[np.float64],
+    rows: Sequence[int],
+) -> None:
+    samples = np.where(np.isnan(sample_index), 0.0, sample_index).tolist()
+    keys = zip(texts["query_id"], texts["model"], texts["strategy"], samples, strict=True)
+    seen: dict[tuple[str | None, str | None, str | None, float], int] = {}
+    for row, key in zip(rows, keys, strict=True):
+        first = seen.setdefault(key, row)
+        if first != row:
+            query_id, model, strategy, sample = key
+            msg = (
+                f"sample {sample:g} of query {query_id!r} by {model}|{strategy} was in row {first} "
+                "already; give each sample its own sample_index"
+            )
+            raise OutcomeError(source, msg, row=row, column="sample_index")

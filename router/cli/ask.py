@@ -1,0 +1,148 @@
+"""``rheostat ask`` and ``rheostat plan``: one question through the engine, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import typer
+
+from policies.types import AnswerKind
+from router.cli.console import console, errors_shown, usd
+
+if TYPE_CHECKING:
+    from router.gateway.config import Config
+    from router.routing.types import ChatRequest, Plan, Served
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
+ModelOption = Annotated[str, typer.Option(help="`auto`, or a configured model's name.")]
+KindOption = Annotated[
+    AnswerKind | None, typer.Option("--kind", help="What the answer is; text if not given.")
+]
+TargetOption = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Wanted probability of a right answer.")
+]
+CostOption = Annotated[float | None, typer.Option(min=0.0, help="Most that this may cost, USD.")]
+StrategyOption = Annotated[str | None, typer.Option(help="Use this strategy.")]
+DEFAULT_CONFIG = Path("rheostat.yaml")
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    model: ModelOption = "auto",
+    kind: KindOption = None,
+    accuracy_target: TargetOption = None,
+    max_cost_usd: CostOption = None,
+    strategy: StrategyOption = None,
+) -> None:
+    """Ask one question and show the answer, the arm that gave it, and what it cost."""
+    with errors_shown():
+        from router.gateway.config import load
+
+        loaded = load(config)
+        request = _request(loaded, question, model, kind)
+        request = _limited(request, accuracy_target, max_cost_usd, strategy)
+        served = asyncio.run(_answer(loaded, request))
+        screen = console()
+        screen.print(served.answer.text, markup=False)
+        screen.rule(style="dim")
+        predicted = served.decision.predicted_quality
+        screen.print(
+            f"{served.decision.arm}  {usd(served.cost_nano_usd / 1e9)}  {served.latency_s:.1f} s"
+            + (f"  predicted right: {predicted:.0%}" if predicted is not None else "")
+            + (f"  answer: {served.answer.value}" if served.answer.value else ""),
+            markup=False,
+        )
+        screen.print(served.decision.reason, style="dim", markup=False)
+
+
+def plan(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    model: ModelOption = "auto",
+    kind: KindOption = None,
+    accuracy_target: TargetOption = None,
+    max_cost_usd: CostOption = None,
+    strategy: StrategyOption = None,
+) -> None:
+    """Show what would be done with a question, and why, without running it."""
+    with errors_shown():
+        from router.gateway.config import load
+
+        loaded = load(config)
+        request = _request(loaded, question, model, kind)
+        request = _limited(request, accuracy_target, max_cost_usd, strategy)
+        _show(asyncio.run(_plan(loaded, request)))
+
+
+def _request(config: Config, question: str, model: str, kind: AnswerKind | None) -> ChatRequest:
+    from router.routing.types import ChatRequest
+    from router.types import Message, Task
+
+    task = Task(
+        messages=(Message("user", question),),
+        answer_kind=kind or AnswerKind.TEXT,
+        kind_is_declared=kind is not None,
+        max_tokens=config.default_max_tokens,
+    )
+    return ChatRequest(request_id=uuid4().hex, model=model, task=task)
+
+
+def _limited(
+    request: ChatRequest,
+    accuracy_target: float | None,
+    max_cost_usd: float | None,
+    strategy: str | None,
+) -> ChatRequest:
+    from dataclasses import replace
+
+    from router.routing.types import Limits
+
+    limits = Limits(
+        accuracy_target=accuracy_target, max_cost_usd=max_cost_usd, strategy=strategy
+    )
+    return replace(request, limits=limits)
+
+
+async def _answer(config: Config, request: ChatRequest) -> Served:
+    from router.cli.build import running_service
+
+    async with running_service(config) as service:
+        return await service.answer(request)
+
+
+async def _plan(config: Config, request: ChatRequest) -> Plan:
+    from router.cli.build import running_service
+
+    async with running_service(config) as service:
+        return await service.plan(request)
+
+
+def _show(found: Plan) -> None:
+    from rich.table import Table
+
+    chosen = found.decision.arm if found.decision else None
+    table = Table("", "arm", "right", "cost", "at most", "seconds", "why not")
+    for candidate in found.candidates:
+        quality = candidate.predicted_quality
+        cost = candidate.expected_cost_usd
+        most = candidate.worst_case_nano_usd
+        seconds = candidate.expected_latency_s
+        table.add_row(
+            "=>" if candidate.arm == chosen else "",
+            str(candidate.arm),
+            "-" if quality is None else f"{quality:.0%}",
+            "-" if cost is None else usd(cost),
+            "-" if most is None else usd(most / 1e9),
+            "-" if seconds is None else f"{seconds:.1f}",
+            candidate.rejected or "",
+        )
+    screen = console()
+    screen.print(table)
+    if found.difficulty is not None:
+        screen.print(f"difficulty {found.difficulty:.2f}, policy {found.policy_version}")
+    if found.decision is not None:
+        screen.print(found.decision.reason, markup=False)

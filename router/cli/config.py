@@ -1,0 +1,37 @@
+"""``rheostat config``: check the configuration, or show it as it was understood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from router.cli.console import console, errors_shown
+
+config_app = typer.Typer(help="Check or show the configuration.", no_args_is_help=True)
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
+DEFAULT_CONFIG = Path("rheostat.yaml")
+
+
+@config_app.command("show")
+def show(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print the configuration as it was understood, defaults included, secrets hidden."""
+    with errors_shown():
+        from router.gateway.config import load
+
+        console().print(load(config).show(), markup=False, soft_wrap=True)
+
+
+@config_app.command("check")
+def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Read the configuration and say whether it can be served."""
+    with errors_shown():
+        from router.gateway.config import load
+
+        loaded = load(config)
+        n_arms = len(loaded.models) * len(loaded.strategies)
+        console().print(
+            f"{config} is fine: {len(loaded.models)} models x {len(loaded.strategies)} strategies "
+            f"= {n_arms} arms, {len(loaded.budgets)} budgets"
+        )

@@ -1,0 +1,68 @@
+"""The application: routes, the door in front of them, errors behind them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from router.gateway import handlers
+from router.gateway.door import Door
+from router.gateway.routes import completions, feedback, health, models, plan
+from router.gateway.schemas import ErrorBody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from router.gateway.dependencies import Engine
+    from router.gateway.settings import GatewaySettings
+
+API_VERSION = "1"
+"""Version of the HTTP interface, which is in its paths too; not of the package."""
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "refused; `code` says why"},
+    "5XX": {"model": ErrorBody, "description": "failed; `code` says where"},
+}
+
+
+def create_app(
+    engine: Engine,
+    settings: GatewaySettings,
+    *,
+    on_start: Callable[[], Awaitable[None]] | None = None,
+    on_stop: Callable[[], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """Build the gateway over ``engine``.
+
+    ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
+    ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            if on_start is not None:
+                await on_start()
+            yield
+        finally:
+            if on_stop is not None:
+                await on_stop()
+
+    app = FastAPI(
+        title="Rheostat",
+        summary="An OpenAI-compatible gateway that decides how much thinking a request is worth.",
+        version=API_VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.engine = engine
+    app.state.settings = settings
+    handlers.install(app)
+    for room in (completions, models, plan, feedback, health):
+        app.include_router(room.routes, responses=ERRORS)
+    app.add_middleware(Door, settings=settings)
+    return app

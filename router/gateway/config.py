@@ -1,0 +1,496 @@
+"""The configuration: one YAML file, strict, with environment references, secrets hidden.
+
+Amounts of money go from the file's text to Decimal without passing through binary floats.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from cost_models.budgets import Budget, Period, zone
+from cost_models.errors import PriceConfigError
+from cost_models.estimates import Throughput
+from cost_models.money import NANO_PER_USD
+from cost_models.pricing import Price, shipped_price
+from router.errors import ConfigError, StrategyConfigError
+from router.gateway.settings import GatewaySettings
+from router.gateway.strict import Problem, Strict, nearest, problems, wrong
+from router.routing.types import AUTO
+from router.strategies.registry import parse_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+LOCAL = "local/"
+SIMULATED = "simulated/"
+ORGANISATION = "organisation"
+KEY_SCOPE = "key:"
+LEDGERS = ("sqlite://", "postgresql+psycopg://")
+SECRETS = frozenset({"api_key", "key", "ledger", "base_url"})
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
+PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+STR_TAG = "tag:yaml.org,2002:str"
+INT_TAG = "tag:yaml.org,2002:int"
+FLOAT_TAG = "tag:yaml.org,2002:float"
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        message = f"a number is needed here, got {str(value).lower()}"
+        raise wrong(message)
+    return value
+
+
+Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class PriceConfig(Strict):
+    """What a model charges, in USD; see `cost_models.pricing.Price`."""
+
+    input_usd_per_million_tokens: Amount = Decimal(0)
+    output_usd_per_million_tokens: Amount = Decimal(0)
+    cached_input_usd_per_million_tokens: Amount | None = None
+    cache_write_usd_per_million_tokens: Amount | None = None
+    reasoning_usd_per_million_tokens: Amount | None = None
+    usd_per_request: Amount = Decimal(0)
+    usd_per_machine_hour: Amount = Decimal(0)
+    free: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_price(self) -> Self:
+        try:
+            self.to_price()
+        except PriceConfigError as error:
+            raise wrong(str(error)) from error
+        return self
+
+    def to_price(self) -> Price:
+        """Give the price; raise PriceConfigError when every rate is 0 and ``free`` is not said."""
+        return Price(**self.model_dump(), source="config")
+
+
+class MachineConfig(Strict):
+    """The owned machine that local models run on."""
+
+    usd_per_hour: Annotated[Amount, Field(gt=0)]
+
+
+class ThroughputConfig(Strict):
+    """How fast a local model is; measured at its first use when it is left out."""
+
+    prompt_tokens_per_s: Annotated[Number, Field(gt=0)]
+    completion_tokens_per_s: Annotated[Number, Field(gt=0)]
+    worst_case_slowdown: Annotated[Number, Field(ge=1)] = 4.0
+
+    def to_throughput(self) -> Throughput:
+        """Give the throughput as `cost_models` knows it."""
+        return Throughput(**self.model_dump())
+
+
+class ModelConfig(Strict):
+    """One model: ``name`` is what clients and reports see, ``model`` its litellm form."""
+
+    name: Name
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str | None = Field(default=None, repr=False)
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    price: PriceConfig | None = None
+    context_tokens: Whole | None = None
+    max_output_tokens: Whole | None = None
+    throughput: ThroughputConfig | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_reserved(cls, name: str) -> str:
+        if name == AUTO or name.startswith(f"{AUTO}/"):
+            message = f"{name!r} is reserved for routing; give the model another name"
+            raise wrong(message)
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            message = "an address such as http://127.0.0.1:9000/v1 is needed"
+            raise wrong(message)
+        return url
+
+    @property
+    def local_name(self) -> str | None:
+        """Name of the embedded weights, None for a model that runs elsewhere."""
+        return self.model.removeprefix(LOCAL) if self.model.startswith(LOCAL) else None
+
+    @property
+    def is_simulated(self) -> bool:
+        """True for a simulated model."""
+        return self.model.startswith(SIMULATED)
+
+
+class BudgetConfig(Strict):
+    """At most ``limit_usd`` of ``scope`` (``organisation`` or ``key:NAME``) in each period."""
+
+    scope: Annotated[str, Field(min_length=1)]
+    limit_usd: Amount
+    period: Period
+    time_zone: str = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            zone(name)
+        except ValueError as error:
+            raise wrong(str(error)) from error
+        return name
+
+    def to_budget(self) -> Budget:
+        """Give the budget; what is finer than a nano-USD is cut off."""
+        limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
+        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone)
+
+
+class KeyConfig(Strict):
+    """A static key; its name is the tenant that it stands for."""
+
+    name: Name
+    key: Annotated[SecretStr, Field(min_length=1)]
+
+
+class AuthConfig(Strict):
+    """``open`` lets everybody in; ``keys`` asks for one of ``keys`` on every route but probes."""
+
+    mode: Literal["open", "keys"] = "open"
+    keys: tuple[KeyConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.mode == "keys" and not self.keys:
+            message = "mode 'keys' needs at least one key; add {name: ..., key: ...}"
+            raise wrong(message, at=("keys",))
+        if self.mode == "open" and self.keys:
+            message = "keys protect nothing in mode 'open'; say `mode: keys`, or remove them"
+            raise wrong(message, at=("mode",))
+        if double := _double(key.name for key in self.keys):
+            message = f"two keys are called {double!r}; give each a name of its own"
+            raise wrong(message, at=("keys",))
+        if _double(key.key.get_secret_value() for key in self.keys):
+            message = "two keys are the same; give each name a key of its own"
+            raise wrong(message, at=("keys",))
+        return self
+
+
+class Config(Strict):
+    """The whole configuration, valid at birth.
+
+    ``strategies`` are canonical texts. ``exploration`` is the share of requests that go to an
+    arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
+    ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
+    nothing. ``max_body_bytes`` and ``request_timeout_s`` bound each request.
+    """
+
+    ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
+    budgets: tuple[BudgetConfig, ...] = ()
+    auth: AuthConfig = Field(default_factory=AuthConfig)
+    machine: MachineConfig | None = None
+    default_max_tokens: Whole = 512
+    exploration: Annotated[Number, Field(ge=0, le=1)] = 0.02
+    accuracy_target: Annotated[Number, Field(gt=0, le=1)] | None = None
+    shadow_price: Annotated[Number, Field(ge=0)] | None = None
+    max_body_bytes: Whole = GatewaySettings().max_body_bytes
+    request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    keep_query_text: bool = True
+    store_prompts: bool = False
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_a_ledger(cls, url: str) -> str:
+        if not url.startswith(LEDGERS):
+            message = "a ledger is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+            raise wrong(message)
+        return url
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _are_strategies(cls, given: object) -> object:
+        if not isinstance(given, list | tuple) or not given:
+            message = "a list such as [direct, cot, {self_consistency: {samples: 5}}] is needed"
+            raise wrong(message)
+        texts = []
+        for i, value in enumerate(given):
+            try:
+                texts.append(str(parse_strategy(_floats(value))))
+            except StrategyConfigError as error:
+                raise wrong(str(error), at=(i,)) from error
+        if double := _double(texts):
+            message = f"{double!r} is there twice; remove one"
+            raise wrong(message)
+        return texts
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if double := _double(model.name for model in self.models):
+            message = f"two models are called {double!r}; give each a name of its own"
+            raise wrong(message, at=("models",))
+        if double := _double(f"{b.scope} per {b.period}" for b in self.budgets):
+            message = f"there are two budgets for {double}; remove one"
+            raise wrong(message, at=("budgets",))
+        for i, model in enumerate(self.models):
+            self._check_price(i, model)
+        for i, budget in enumerate(self.budgets):
+            self._check_scope(i, budget)
+        return self
+
+    def _check_price(self, i: int, model: ModelConfig) -> None:
+        price = self._price_of(model)
+        if price is None:
+            message = (
+                f"no price is known for {model.model!r}; add `price: "
+                "{input_usd_per_million_tokens: ..., output_usd_per_million_tokens: ...}`, "
+                "or `price: {free: true}` if it really is free"
+            )
+            if model.local_name is not None:
+                message = (
+                    f"{model.model!r} runs on this machine, whose price is not known; add "
+                    "`machine: {usd_per_hour: ...}` to the file"
+                )
+            raise wrong(message, at=("models", i, "price"))
+        if price.owned and model.local_name is None and not model.is_simulated:
+            message = (
+                "only models that run here (local/NAME) can be paid by machine time; "
+                f"give {model.model!r} a price per token"
+            )
+            raise wrong(message, at=("models", i, "price", "usd_per_machine_hour"))
+        if model.throughput is not None and not price.owned:
+            message = "a throughput belongs to a model that is paid by machine time; remove it"
+            raise wrong(message, at=("models", i, "throughput"))
+
+    def _check_scope(self, i: int, budget: BudgetConfig) -> None:
+        keys = [key.name for key in self.auth.keys] or ["default"]
+        known = [ORGANISATION, *(KEY_SCOPE + name for name in keys)]
+        if budget.scope not in known:
+            message = f"{budget.scope!r} names nothing that spends{nearest(budget.scope, known)}"
+            raise wrong(message, at=("budgets", i, "scope"))
+
+    def price_of(self, model: ModelConfig) -> Price:
+        """Price of a model of this configuration, from the file or the shipped price map."""
+        price = self._price_of(model)
+        if price is None:
+            msg = f"no price is known for {model.model!r}; give it a `price:` in the config"
+            raise ConfigError(msg)
+        return price
+
+    def _price_of(self, model: ModelConfig) -> Price | None:
+        if model.price is not None:
+            return model.price.to_price()
+        if model.local_name is None:
+            return shipped_price(model.model)
+        if self.machine is None:
+            return None
+        return Price(usd_per_machine_hour=self.machine.usd_per_hour, source="config machine")
+
+    @property
+    def uses_local_models(self) -> bool:
+        """True when a model runs in this process."""
+        return any(model.local_name is not None for model in self.models)
+
+    @property
+    def ledger_shown(self) -> str:
+        """The ledger's address without user and password."""
+        return PASSWORD.sub("***@", self.ledger)
+
+    def gateway_settings(self) -> GatewaySettings:
+        """Give what the HTTP face needs to know."""
+        keys = {key.name: key.key.get_secret_value() for key in self.auth.keys}
+        return GatewaySettings(
+            default_max_tokens=self.default_max_tokens,
+            max_body_bytes=self.max_body_bytes,
+            keys=keys if self.auth.mode == "keys" else None,
+        )
+
+    def show(self) -> str:
+        """Give the configuration as YAML, defaults included, secrets hidden."""
+        shown = _shown(self.model_dump())
+        return yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration in ``path``; ``environ`` defaults to the process's environment.
+
+    Raises ConfigError that names the line, the key, and what to write instead.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except FileNotFoundError as error:
+        msg = f"there is no configuration {path}; write one with `rheostat init {path}`"
+        raise ConfigError(msg) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        msg = f"the configuration {path} cannot be read: {reason}"
+        raise ConfigError(msg) from error
+    return parse(text, str(path), os.environ if environ is None else environ)
+
+
+def parse(text: str, source: str, environ: Mapping[str, str]) -> Config:
+    """Read the configuration in ``text``; ``source`` is what errors call it."""
+    try:
+        loader = _Loader(text, source, environ)
+        root = loader.get_single_node()
+        data = None if root is None else loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_problem(error, source, text)) from error
+    if not isinstance(data, dict):
+        what = "is empty" if data is None else "is not a mapping of keys to values"
+        msg = f"the configuration {source} {what}; see `rheostat init` for a first one"
+        raise ConfigError(msg)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        found = problems(error.errors(include_url=False), SECRETS)
+        lines = [f"{source}, line {_line(root, p)}: {p.place}: {p.message}" for p in found]
+        raise ConfigError("\n".join(lines)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without doubled keys or binary floats, with references to the environment."""
+
+    def __init__(self, text: str, source: str, environ: Mapping[str, str]) -> None:
+        super().__init__(text)
+        self.source = source
+        self.environ = environ
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - overrides
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fail(key, "a key is plain text")
+            if key.value in seen:
+                self._fail(key, f"the key {key.value!r} is there twice; remove one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> Decimal:
+        text = str(node.value).replace("_", "").replace(".inf", "Infinity").replace(".nan", "NaN")
+        try:
+            return Decimal(text)
+        except InvalidOperation:
+            self._fail(node, f"{node.value!r} is not a number; write one such as 0.25")
+
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        def value_of(reference: re.Match[str]) -> str:
+            name, default = reference["name"], reference["default"]
+            if name is None and reference[0] == "$$":
+                return "$"
+            if name is None:
+                self._fail(node, "a reference is ${NAME} or ${NAME:-default}; a plain $ is $$")
+            value = self.environ.get(name)
+            if default is not None:
+                return value or default
+            if value is None:
+                self._fail(
+                    node,
+                    f"the environment variable {name} is not set; "
+                    f"export it, or write ${{{name}:-default}}",
+                )
+            return value
+
+        return REFERENCE.sub(value_of, str(node.value))
+
+    def _fail(self, node: yaml.Node, message: str) -> NoReturn:
+        msg = f"{self.source}, line {node.start_mark.line + 1}: {message}"
+        raise ConfigError(msg)
+
+
+_Loader.add_constructor(FLOAT_TAG, _Loader.construct_decimal)
+_Loader.add_constructor(STR_TAG, _Loader.construct_text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with exact amounts."""
+
+
+def _represent_decimal(dumper: _Dumper, value: Decimal) -> yaml.Node:
+    text = format(value, "f")
+    return dumper.represent_scalar(FLOAT_TAG if "." in text else INT_TAG, text)
+
+
+_Dumper.add_representer(Decimal, _represent_decimal)
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
+    """Give ``value`` as plain data without what was left out, secrets hidden."""
+    if isinstance(value, dict):
+        return {k: _shown(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, Period):
+        return value.value
+    if isinstance(value, str):
+        return PASSWORD.sub("***@", value)
+    return value
+
+
+def _floats(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
+    """Give the parameters of a strategy, which are no money, as binary floats."""
+    if isinstance(value, dict):
+        return {k: _floats(v) for k, v in value.items()}
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _double(names: Iterable[str]) -> str | None:
+    return next((name for name, n in Counter(names).items() if n > 1), None)
+
+
+def _line(root: yaml.Node | None, problem: Problem) -> int:
+    """Line of the deepest part of the problem's path that is in the file, from 1."""
+    node, line = root, 1
+    for part in problem.path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            item = node.value[part] if part < len(node.value) else None
+            found = (item, item) if item is not None else None
+        else:
+            found = None
+        if found is None:
+            break
+        line = found[0].start_mark.line + 1
+        node = found[1]
+    return line
+
+
+def _yaml_problem(error: yaml.YAMLError, source: str, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{source}, line {mark.line + 1}" if mark is not None else source
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    lines = text.splitlines()
+    hint = ""
+    if mark is not None and mark.line < len(lines) and "${" in lines[mark.line]:
+        hint = '; inside { } and [ ] a reference needs quotes: "${NAME}"'
+    return f"{where}: this is not valid YAML: {reason}{hint}"

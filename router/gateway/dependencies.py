@@ -1,0 +1,73 @@
+"""What endpoints are handed: the engine, the settings, and who is asking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, cast
+
+from fastapi import Depends, Request
+
+from router.gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from router.routing.types import ChatRequest, Plan, Served
+    from router.types import Chunk
+
+
+class Engine(Protocol):
+    """What the gateway serves; errors of RheostatError's family pass through it to the client."""
+
+    def models(self) -> Sequence[str]:
+        """Names of the configured models."""
+        ...
+
+    async def answer(self, request: ChatRequest) -> Served:
+        """Serve one request; its cost is committed when this returns."""
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk | Served, None]:
+        """Yield chunks as they arrive, then exactly one Served after the commit.
+
+        Closing the generator or cancelling its task ends the work, which is settled just the same.
+        """
+        ...
+
+    async def plan(self, request: ChatRequest) -> Plan:
+        """Decide without running."""
+        ...
+
+    async def feedback(self, request_id: str, quality: float, grader: str, weight: float) -> None:
+        """Record a judgement; raise EntryNotFoundError for an unknown request."""
+        ...
+
+    async def ready(self) -> list[str]:
+        """Name what keeps the engine from serving; never a paid call."""
+        ...
+
+
+class Caller(NamedTuple):
+    """One request's own id, and the tenant that it is charged to."""
+
+    request_id: str
+    tenant: str
+
+
+async def engine_of(request: Request) -> Engine:
+    """Give the engine of the application."""
+    return cast("Engine", request.app.state.engine)
+
+
+async def settings_of(request: Request) -> GatewaySettings:
+    """Give the settings of the application."""
+    return cast("GatewaySettings", request.app.state.settings)
+
+
+async def caller_of(request: Request) -> Caller:
+    """Give what the door found out."""
+    return Caller(request.state.request_id, request.state.tenant)
+
+
+EngineDep = Annotated[Engine, Depends(engine_of)]
+SettingsDep = Annotated[GatewaySettings, Depends(settings_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]

@@ -1,0 +1,32 @@
+"""What the HTTP face needs to know of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MEBIBYTE = 1 << 20
+
+
+def utc_now() -> datetime:
+    """Tell the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Limits and keys of the gateway.
+
+    ``keys`` maps the name of each key, which is its tenant, to the key; None lets everybody in.
+    A stream that has nothing to send for ``progress_s`` sends a comment instead.
+    """
+
+    default_max_tokens: int = 512
+    max_body_bytes: int = 16 * MEBIBYTE
+    keys: Mapping[str, str] | None = field(default=None, repr=False)
+    progress_s: float = 3.0
+    clock: Callable[[], datetime] = utc_now

@@ -1,0 +1,50 @@
+"""Several completions from an upstream that gives one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cost_models.types import Usage
+from router.errors import ProviderError
+from router.providers.base import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from router.types import Sample, SampleRequest
+
+MAX_AT_ONCE = 32
+"""Calls of one request that run side by side."""
+
+
+async def draw_each(
+    request: SampleRequest,
+    tally: Tally,
+    draw: Callable[[SampleRequest, Tally], Awaitable[tuple[Sample, ...]]],
+) -> tuple[Sample, ...]:
+    """Draw ``request.n`` completions by as many calls; completion i has seed + i.
+
+    Failed calls leave their completions out; the first error is raised when there is none at
+    all. ``tally`` is the sum, and final only when every call's is.
+    """
+    slots = asyncio.Semaphore(MAX_AT_ONCE)
+    tallies = [Tally(final=True) for _ in range(request.n)]
+
+    async def one(i: int) -> tuple[Sample, ...]:
+        seed = None if request.seed is None else request.seed + i
+        async with slots:
+            return await draw(replace(request, n=1, seed=seed), tallies[i])
+
+    try:
+        drawn = await asyncio.gather(*map(one, range(request.n)), return_exceptions=True)
+    finally:
+        tally.usage = sum((each.usage for each in tallies), start=Usage())
+        tally.final = all(each.final for each in tallies)
+    errors = [each for each in drawn if isinstance(each, BaseException)]
+    unforeseen = next((e for e in errors if not isinstance(e, ProviderError)), None)
+    samples = tuple(s for each in drawn if not isinstance(each, BaseException) for s in each)
+    if unforeseen is not None or not samples:
+        raise unforeseen or errors[0]
+    return samples

@@ -1,0 +1,253 @@
+"""The meter: it counts what a request uses and refuses the call that could break a cap.
+
+A call is admitted only if everything used, everything in flight and this call's own worst case
+together fit every cap, so that the hold on the budget is a true upper bound whatever the
+strategy does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from cost_models.errors import RheostatError
+from cost_models.estimates import NS_PER_S, CallBound, worst_case_usage
+from cost_models.money import NANO_PER_USD, to_nano_usd
+from cost_models.types import Usage
+from router.errors import AllowanceExceededError, ProviderTimeoutError, RequestError
+from router.providers.base import Tally
+from router.providers.usage import extra_bound
+from router.types import CallRecord, CallRole
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from cost_models.estimates import Throughput
+    from cost_models.pricing import Price
+    from router.providers.base import Provider
+    from router.types import Chunk, Sample, SampleRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The caps of one request; None is no cap.
+
+    ``max_cost_nano_usd`` is whole nano-USD. ``max_calls`` counts the calls of the strategy: one
+    for n completions counts once, however the provider serves it. ``max_completion_tokens`` is
+    over all calls. ``deadline`` is in seconds of ``time.monotonic``.
+    """
+
+    max_cost_nano_usd: int | None = None
+    max_calls: int | None = None
+    max_completion_tokens: int | None = None
+    deadline: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One admitted call: what is sent, the most it can use, and what it has used."""
+
+    request: SampleRequest
+    role: CallRole
+    worst: Usage
+    worst_nano_usd: int
+    started_s: float
+    tally: Tally = field(default_factory=Tally)
+
+
+class Meter:
+    """The `Sampler` over one provider at one price, for one request.
+
+    ``throughput`` is given for a model on an owned machine: each call is then told to stop at
+    its worst-case machine time. An upstream that uses more than the cap it was given is recorded
+    in full, and the next call is refused if nothing is left.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        price: Price,
+        allowance: Allowance,
+        throughput: Throughput | None = None,
+    ) -> None:
+        if price.owned and throughput is None:
+            msg = (
+                f"model {provider.model!r} is paid by machine time, which has no bound without a "
+                "throughput; measure or configure its tokens per second"
+            )
+            raise ValueError(msg)
+        self.model = provider.model
+        self.allowance = allowance
+        self._provider = provider
+        self._price = price
+        self._throughput = throughput
+        self._in_flight: list[_Flight] = []
+        self._landed: list[CallRecord] = []
+        self._upstream_s = 0.0
+        self._busy_since_s = 0.0
+
+    @property
+    def calls(self) -> tuple[CallRecord, ...]:
+        """Every call, in the order of its end; one still in flight is in doubt, at its worst."""
+        pending = (self._record(flight, "cancelled", in_doubt=True) for flight in self._in_flight)
+        return (*self._landed, *pending)
+
+    @property
+    def usage(self) -> Usage:
+        """Sum over ``calls``."""
+        return sum((call.usage for call in self.calls), start=Usage())
+
+    @property
+    def cost_nano_usd(self) -> int:
+        """Sum over ``calls``, each rounded up to whole nano-USD."""
+        return sum(call.cost_nano_usd for call in self.calls)
+
+    @property
+    def upstream_s(self) -> float:
+        """Wall time in seconds during which at least one call was in flight."""
+        running_s = time.monotonic() - self._busy_since_s if self._in_flight else 0.0
+        return self._upstream_s + running_s
+
+    async def sample(
+        self, request: SampleRequest, role: CallRole = CallRole.ANSWER
+    ) -> tuple[Sample, ...]:
+        """Draw 1 to ``request.n`` completions.
+
+        Raises AllowanceExceededError before a call that does not fit, ProviderTimeoutError when
+        the deadline ends one, and what the provider raises.
+        """
+        with self._flight(request, role) as flight:
+            async with self._in_time():
+                return await self._provider.sample(flight.request, flight.tally)
+
+    async def stream(
+        self, request: SampleRequest, role: CallRole = CallRole.ANSWER
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the pieces of one completion; raises as ``sample`` does.
+
+        Close the generator (``contextlib.aclosing``) when leaving it early: the call is settled
+        then, and is in doubt at its worst case before.
+        """
+        with self._flight(request, role) as flight:
+            chunks = self._provider.stream(flight.request, flight.tally)
+            try:
+                while True:
+                    async with self._in_time():
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        return
+                    yield chunk
+            finally:
+                if isinstance(chunks, AsyncGenerator):
+                    await chunks.aclose()
+
+    @contextmanager
+    def _flight(self, request: SampleRequest, role: CallRole) -> Iterator[_Flight]:
+        """Admit one call, count it whatever becomes of it, and write its record."""
+        flight = self._admitted(request, role)
+        if not self._in_flight:
+            self._busy_since_s = flight.started_s
+        self._in_flight.append(flight)
+        status, error = "ok", None
+        try:
+            yield flight
+        except (asyncio.CancelledError, GeneratorExit):
+            status = "cancelled"
+            raise
+        except BaseException as raised:
+            status = "error"
+            error = str(raised) if isinstance(raised, RheostatError) else type(raised).__name__
+            raise
+        finally:
+            self._in_flight.remove(flight)
+            in_doubt = not flight.tally.final
+            self._landed.append(self._record(flight, status, error, in_doubt=in_doubt))
+            if not self._in_flight:
+                self._upstream_s += time.monotonic() - self._busy_since_s
+
+    def _admitted(self, request: SampleRequest, role: CallRole) -> _Flight:
+        if min(request.n, request.max_tokens) < 1:
+            msg = f"n and max_tokens are at least 1, got {request.n} and {request.max_tokens}"
+            raise RequestError(msg, param="n" if request.n < 1 else "max_tokens")
+        worst = worst_case_usage(
+            CallBound(
+                self._provider.count_prompt_tokens(request.messages) + extra_bound(request.extra),
+                request.max_tokens,
+                request.n,
+            ),
+            self._throughput,
+            native_n=self._provider.native_n,
+        )
+        worst_nano_usd = to_nano_usd(self._price.worst_case_usd(worst))
+        self._check_caps(worst, worst_nano_usd)
+        if self._throughput is not None:
+            cap_s = worst.machine_ns / NS_PER_S
+            if request.max_machine_s is not None:
+                cap_s = min(cap_s, request.max_machine_s)
+            request = replace(request, max_machine_s=cap_s)
+        return _Flight(request, role, worst, worst_nano_usd, time.monotonic())
+
+    def _check_caps(self, worst: Usage, worst_nano_usd: int) -> None:
+        """Refuse the call unless it fits every cap, with all that was used or is in flight."""
+        allowance = self.allowance
+        calls = self.calls
+        _fit("calls", allowance.max_calls, len(calls), 1)
+        _fit(
+            "completion tokens",
+            allowance.max_completion_tokens,
+            sum(call.usage.completion_tokens for call in calls),
+            worst.completion_tokens,
+        )
+        _fit(
+            "nano-USD",
+            allowance.max_cost_nano_usd,
+            sum(call.cost_nano_usd for call in calls),
+            worst_nano_usd,
+        )
+        if allowance.deadline is not None and allowance.deadline <= time.monotonic():
+            msg = "the time for this request is over; allow more time or a faster arm"
+            raise AllowanceExceededError(msg)
+
+    def _record(
+        self, flight: _Flight, status: str, error: str | None = None, *, in_doubt: bool
+    ) -> CallRecord:
+        usage = flight.tally.usage
+        cost_nano_usd = to_nano_usd(self._price.cost_usd(usage))
+        if in_doubt and cost_nano_usd <= flight.worst_nano_usd:
+            usage, cost_nano_usd = flight.worst, flight.worst_nano_usd
+        return CallRecord(
+            model=self.model,
+            role=flight.role,
+            usage=usage,
+            cost_nano_usd=cost_nano_usd,
+            latency_s=time.monotonic() - flight.started_s,
+            status=status,
+            in_doubt=in_doubt,
+            error=error,
+        )
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Cancel what runs inside at the deadline, and say so as an upstream timeout."""
+        deadline = self.allowance.deadline
+        limit = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            msg = "the request's deadline came before the answer; allow more time or a faster arm"
+            raise ProviderTimeoutError(self.model, msg) from error
+
+
+def _fit(what: str, cap: int | None, used: int, asked: int) -> None:
+    if cap is None or used + asked <= cap:
+        return
+    shown = what if what != "nano-USD" else f"nano-USD ({cap / NANO_PER_USD:.9f} USD)"
+    msg = f"a call for up to {asked} more does not fit: {used} of {cap} {shown} are taken"
+    raise AllowanceExceededError(msg)

@@ -1,0 +1,121 @@
+"""What a call used, from what an upstream reports, and the bounds that hold before it is made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cost_models.types import Usage
+from router.providers.base import bytes_bound, utf8_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from router.types import Message, SampleRequest
+
+BYTES_PER_TOKEN_ESTIMATE = 3
+"""Fewer than the four or more of plain English, so that estimates err on the high side."""
+
+TOOLS_BOUND = 1024
+"""Upper bound of the instructions that an upstream adds to the prompt when there are tools."""
+
+FIELD_BOUND = 16
+"""Upper bound of the tokens around one further field that reaches the prompt."""
+
+IMAGE_TOKENS_BOUND = 50_000
+"""Upper bound of one image's tokens over the models in use (OpenAI's small ones scale theirs)."""
+
+
+def extra_bound(extra: Mapping[str, Any]) -> int:
+    """Bound the prompt tokens that a request's further fields (tools, schemas) can become."""
+    given = {key: value for key, value in extra.items() if value not in (None, [], {})}
+    if not given:
+        return 0
+    n_bytes = utf8_length(json.dumps(given, ensure_ascii=False, default=str))
+    has_tools = "tools" in given or "functions" in given
+    return n_bytes + FIELD_BOUND * len(given) + (TOOLS_BOUND if has_tools else 0)
+
+
+def prompt_bound(messages: Sequence[Message]) -> int:
+    """Bound prompt tokens by bytes, with images and audio; see `bytes_bound` for the text."""
+    return bytes_bound(messages) + sum(_parts_bound(message) for message in messages)
+
+
+def _parts_bound(message: Message) -> int:
+    if message.content is None or isinstance(message.content, str):
+        return 0
+    total = 0
+    for part in message.content:
+        if part.get("type") == "image_url":
+            total += IMAGE_TOKENS_BOUND
+        elif part.get("type") != "text":
+            total += utf8_length(json.dumps(part, ensure_ascii=False, default=str))
+    return total
+
+
+def normalised(reported: object) -> Usage | None:
+    """Give the usage of one call as an OpenAI-style object reports it; None if it says nothing.
+
+    Cached and cache-written tokens are part of the prompt, reasoning is part of the completion.
+    An upstream that counts reasoning beside the completion is recognised by its total, or by
+    more reasoning than completion.
+    """
+    if not isinstance(reported, dict):
+        return None
+    prompt = _count(reported, "prompt_tokens", "input_tokens")
+    completion = _count(reported, "completion_tokens", "output_tokens")
+    total = _count(reported, "total_tokens")
+    if not (prompt or completion or total):
+        return None
+    of_prompt = _details(reported, "prompt_tokens_details", "input_tokens_details")
+    of_completion = _details(reported, "completion_tokens_details", "output_tokens_details")
+    reasoning = _count(of_completion, "reasoning_tokens")
+    if reasoning > completion:
+        completion += reasoning
+    if total > prompt + completion:
+        reasoning = max(reasoning, total - prompt - completion)
+        completion = total - prompt
+    cached = _count(of_prompt, "cached_tokens") or _count(reported, "prompt_cache_hit_tokens")
+    written = _count(of_prompt, "cache_creation_tokens", "cache_write_tokens")
+    written = written or _count(reported, "cache_creation_input_tokens")
+    cached = min(cached, prompt)
+    return Usage(
+        n_calls=1,
+        prompt_tokens=prompt,
+        cached_prompt_tokens=cached,
+        cache_write_tokens=min(written, prompt - cached),
+        completion_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def estimated(request: SampleRequest, texts: Iterable[str]) -> Usage:
+    """Estimate a complete call that nobody reported; each text is at most ``max_tokens`` long."""
+    completion = sum(min(request.max_tokens, _estimate(utf8_length(text))) for text in texts)
+    n_bytes = prompt_bound(request.messages) + extra_bound(request.extra)
+    return Usage(
+        n_calls=1,
+        prompt_tokens=_estimate(n_bytes),
+        completion_tokens=completion,
+        estimated=True,
+    )
+
+
+def _estimate(n_bytes: int) -> int:
+    return -(-n_bytes // BYTES_PER_TOKEN_ESTIMATE)
+
+
+def _details(reported: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    for key in keys:
+        found = reported.get(key)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _count(reported: Mapping[str, Any], *keys: str) -> int:
+    for key in keys:
+        value = reported.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return int(value)
+    return 0

@@ -1,0 +1,326 @@
+"""The way of one query: offers, decision, hold, run, settle.
+
+Money moves at two points only, both in a worker thread: the hold before the first upstream call,
+and the settlement after the last one, which happens whatever became of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cost_models.errors import BudgetExceededError, RheostatError
+from policies.types import Query
+from router.providers.metered import Allowance, Meter
+from router.routing.candidates import offers
+from router.routing.types import Served
+from router.strategies.direct import Direct
+from router.types import Answer, Chunk, Sample
+from storage.errors import LedgerError
+from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
+from storage.outcomes import Grade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from policies.types import Decision
+    from router.routing.candidates import Offer
+    from router.routing.catalog import Catalog
+    from router.routing.chooser import Choice, Chooser
+    from router.routing.types import ChatRequest, Plan
+    from storage.ledger import Settlement
+    from storage.store import Ledger
+
+T = TypeVar("T")
+LOG = logging.getLogger("rheostat.service")
+
+
+def utc_now() -> datetime:
+    """Tell the time: the service's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """``request_timeout_s`` bounds a request's upstream work from its hold on.
+
+    The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
+    conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
+    alive; one that was silent for ``stale_after_s`` is dead.
+    """
+
+    request_timeout_s: float = 300.0
+    keep_query_text: bool = True
+    store_prompts: bool = False
+    heartbeat_s: float = 10.0
+    stale_after_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Run:
+    """One request between its hold and its settlement."""
+
+    request: ChatRequest
+    entry_id: int
+    offer: Offer
+    decision: Decision
+    meter: Meter
+    started_s: float
+
+
+@dataclass(slots=True)
+class RoutingService:
+    """Serve requests over a catalog, a chooser and the ledger; built once, at start.
+
+    Every request that reached its hold is settled, also when the strategy raised, the client
+    left, or the server is stopping: ``aclose`` waits for what is in flight.
+    """
+
+    catalog: Catalog
+    chooser: Chooser
+    ledger: Ledger
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+    clock: Callable[[], datetime] = utc_now
+    _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
+    _heart: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def start(self) -> None:
+        """Charge what dead replicas left open, load the policy in service, begin to beat."""
+        await asyncio.to_thread(self._tend)
+        self._heart = asyncio.create_task(self._beat())
+
+    async def aclose(self) -> None:
+        """Wait for settlements under way, then close the models and the ledger."""
+        if self._heart is not None:
+            self._heart.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._heart
+        while self._settling:
+            await asyncio.wait(self._settling)
+        for model in self.catalog.models.values():
+            await model.provider.aclose()
+        await asyncio.to_thread(self.ledger.close)
+
+    def models(self) -> Sequence[str]:
+        """Names of the configured models."""
+        return tuple(self.catalog.models)
+
+    async def plan(self, request: ChatRequest) -> Plan:
+        """Decide without running: every arm with its predictions and why it is out."""
+        return self._consider(request).plan()
+
+    async def answer(self, request: ChatRequest) -> Served:
+        """Serve one request; the answer is in the ledger when this returns."""
+        run = await self._begin(request)
+        try:
+            answer = await run.offer.strategy.run(request.task, run.meter)
+        except BaseException as error:
+            await self._settle(run, None, error)
+            raise
+        return await self._finish(run, answer)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk | Served]:
+        """Serve one request piece by piece: chunks, then the served request after its commit.
+
+        A plain call streams as the upstream does; any other strategy gives its answer whole.
+        """
+        run = await self._begin(request)
+        pieces: list[str] = []
+        strategy = run.offer.strategy
+        try:
+            if isinstance(strategy, Direct) and request.task.n == 1:
+                finish_reason = "stop"
+                async for chunk in run.meter.stream(strategy.request(request.task)):
+                    pieces.append(str(chunk.delta.get("content") or ""))
+                    finish_reason = chunk.finish_reason or finish_reason
+                    yield chunk
+                sample = Sample("".join(pieces), finish_reason)
+                answer = strategy.answer(request.task, (sample,))
+            else:
+                answer = await strategy.run(request.task, run.meter)
+                for chunk in _whole(answer):
+                    yield chunk
+        except BaseException as error:
+            await self._settle(run, None, error)
+            raise
+        yield await self._finish(run, answer)
+
+    async def feedback(self, request_id: str, quality: float, grader: str, weight: float) -> None:
+        """Record a judgement of a served request; EntryNotFoundError for an unknown one."""
+        grade = Grade(quality=quality, grader=grader, weight=weight)
+        await asyncio.to_thread(self.ledger.record_outcome, request_id, grade, self.clock())
+
+    async def ready(self) -> list[str]:
+        """Name what keeps the service from serving; never a paid call."""
+        try:
+            await asyncio.to_thread(self.ledger.budget_status, self.clock())
+        except LedgerError as error:
+            return [str(error)]
+        return []
+
+    def _consider(self, request: ChatRequest) -> Choice:
+        return self.chooser.consider(request, offers(self.catalog, request))
+
+    async def _begin(self, request: ChatRequest) -> _Run:
+        """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
+
+        An arm that does not fit what is left is passed over for the best one that does.
+        """
+        started_s = time.monotonic()
+        asked = self._asked(request)
+        choice = self._consider(request)
+        while True:
+            decision = choice.decide()
+            offer = choice.offer(decision.arm)
+            entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
+            opening = asyncio.ensure_future(
+                asyncio.to_thread(self.ledger.open, entry, self.clock())
+            )
+            try:
+                entry_id = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                self._keep(asyncio.ensure_future(self._undo(opening)))
+                raise
+            except BudgetExceededError as error:
+                facts = error.facts
+                free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
+                cheaper = choice.within(min(free, offer.worst_case_nano_usd - 1))
+                if cheaper is None:
+                    refusal = Refusal(asked, str(error), arm=decision.arm, cause=error)
+                    await asyncio.to_thread(self.ledger.refuse, refusal, self.clock())
+                    raise
+                choice = cheaper
+            else:
+                meter = self._meter(offer)
+                return _Run(request, entry_id, offer, decision, meter, started_s)
+
+    def _asked(self, request: ChatRequest) -> Asked:
+        query = Query(
+            query_id=request.request_id,
+            text=request.task.text,
+            answer_kind=request.task.answer_kind,
+            tenant=request.tenant,
+        )
+        conversation = None
+        if self.settings.store_prompts:
+            conversation = "\n\n".join(f"{m.role}: {m.text}" for m in request.task.messages)
+        return Asked(
+            query=query,
+            model_asked=request.model,
+            scopes=(ORGANISATION, f"key:{request.tenant}"),
+            end_user=request.user,
+            prompt_text=conversation,
+            keep_query_text=self.settings.keep_query_text,
+        )
+
+    def _meter(self, offer: Offer) -> Meter:
+        allowance = Allowance(
+            max_cost_nano_usd=offer.worst_case_nano_usd,
+            max_calls=len(offer.calls),
+            deadline=time.monotonic() + self.settings.request_timeout_s,
+        )
+        model = offer.model
+        return Meter(model.provider, model.price, allowance, model.throughput)
+
+    async def _finish(self, run: _Run, answer: Answer) -> Served:
+        latency_s = time.monotonic() - run.started_s
+        settlement = await self._settle(run, answer, None)
+        return Served(
+            request_id=run.request.request_id,
+            decision=run.decision,
+            answer=answer,
+            usage=run.meter.usage,
+            cost_nano_usd=settlement.cost_nano_usd,
+            latency_s=latency_s,
+            overhead_s=max(0.0, time.monotonic() - run.started_s - run.meter.upstream_s),
+            calls=run.meter.calls,
+        )
+
+    async def _settle(
+        self, run: _Run, answer: Answer | None, error: BaseException | None
+    ) -> Settlement:
+        """Write what the run used and free the rest; goes on in the background if cancelled."""
+        settle = SettleEntry(
+            entry_id=run.entry_id,
+            calls=tuple(
+                Call(
+                    model=call.model,
+                    role=call.role.value,
+                    usage=call.usage,
+                    cost_nano_usd=call.cost_nano_usd,
+                    latency_s=call.latency_s,
+                    price_source=run.offer.model.price.source,
+                    status=call.status,
+                    in_doubt=call.in_doubt,
+                    error=call.error,
+                )
+                for call in run.meter.calls
+            ),
+            latency_s=time.monotonic() - run.started_s,
+            answer_value=answer.value if answer else None,
+            confidence=answer.confidence if answer else None,
+            complete=answer.complete if answer else False,
+            error=_told(error),
+        )
+        return await self._kept(asyncio.to_thread(self.ledger.settle, settle, self.clock()))
+
+    async def _undo(self, opening: asyncio.Future[int]) -> None:
+        """Settle at nothing an entry whose client left while its hold was being written."""
+        with suppress(RheostatError):
+            entry_id = await opening
+            settle = SettleEntry(entry_id, (), 0.0, complete=False, error="the client left")
+            await asyncio.to_thread(self.ledger.settle, settle, self.clock())
+
+    async def _kept(self, work: Awaitable[T]) -> T:
+        """Await ``work`` to its end even if the caller is cancelled meanwhile."""
+        return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
+
+    def _keep(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
+        self._settling.add(work)
+        work.add_done_callback(self._settling.discard)
+        return work
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heartbeat_s)
+            try:
+                await asyncio.to_thread(self._tend)
+            except LedgerError as error:
+                LOG.warning("the heartbeat did not reach the ledger: %s", error)
+
+    def _tend(self) -> None:
+        """Say that this replica lives, charge what dead ones left open, follow promotions."""
+        now = self.clock()
+        self.ledger.beat(now)
+        for entry in self.ledger.recover(now, self.settings.stale_after_s):
+            LOG.warning(
+                "request %s was left open by a dead process; charged %d nano-USD, in doubt",
+                entry.request_id,
+                entry.charged_nano_usd,
+            )
+        self.chooser.follow(self.ledger)
+
+
+def _whole(answer: Answer) -> tuple[Chunk, ...]:
+    """Give a finished answer as the chunks of a stream."""
+    return (
+        Chunk({"role": "assistant", "content": ""}),
+        Chunk({"content": answer.text}),
+        Chunk({}, finish_reason=answer.finish_reason),
+    )
+
+
+def _told(error: BaseException | None) -> str | None:
+    """Say why there is no answer: our own words, or only the kind of a foreign error."""
+    if error is None:
+        return None
+    if isinstance(error, RheostatError):
+        return str(error)
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "the client left"
+    return type(error).__name__

@@ -1,0 +1,138 @@
+"""Few-shot chain of thought: show worked examples before the question.
+
+Source: Wei et al. (2022), arXiv:2201.11903.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from policies.types import AnswerKind
+from router.errors import StrategyConfigError
+from router.strategies.base import Needs
+from router.strategies.parameters import canonical, check, number
+from router.strategies.prompts import (
+    answer_from,
+    before_question,
+    bound,
+    hint_bound,
+    request,
+    step_by_step,
+    turns_bound,
+    with_hint,
+)
+from router.types import Message
+
+if TYPE_CHECKING:
+    from cost_models.estimates import CallBound
+    from router.providers.base import Sampler
+    from router.types import Answer, Task
+
+SHIPPED = "exemplars.yaml"
+FIELDS = ("kind", "question", "reasoning", "answer")
+MAX_EXEMPLARS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked example: ``reasoning`` leads to ``answer``, which is of ``kind``."""
+
+    kind: AnswerKind
+    question: str
+    reasoning: str
+    answer: str
+
+    def turns(self) -> tuple[Message, Message]:
+        """Give the example as a question and its answer."""
+        worked = f"{self.reasoning}\nAnswer: {self.answer}"
+        return Message("user", self.question), Message("assistant", worked)
+
+
+@dataclass(frozen=True, slots=True)
+class FewShot:
+    """One call after up to ``n_exemplars`` worked examples of the answer's kind.
+
+    ``file`` is a JSONL or YAML list of objects with the fields kind, question, reasoning and
+    answer; empty means the shipped ones. It is read once, when the strategy is made.
+    """
+
+    name: ClassVar[str] = "few_shot"
+    title: ClassVar[str] = "show worked examples, then reason step by step"
+    source: ClassVar[str] = "Wei et al. 2022, arXiv:2201.11903"
+    needs: ClassVar[Needs] = Needs()
+
+    n_exemplars: int = number(3, 1, MAX_EXEMPLARS, always_shown=True)
+    file: str = ""
+
+    def __post_init__(self) -> None:
+        check(self)
+        load_exemplars(self.file)
+
+    def __str__(self) -> str:
+        return canonical(self)
+
+    def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
+        """Bound the one call, examples included."""
+        added = turns_bound(self._turns(task)) + hint_bound(step_by_step(task))
+        return (bound(task, prompt_tokens, added),)
+
+    async def run(self, task: Task, sampler: Sampler) -> Answer:
+        """Answer with one call; raises what the provider or the meter raises."""
+        messages = before_question(task.messages, self._turns(task))
+        hinted = with_hint(messages, step_by_step(task))
+        (sample, *_) = await sampler.sample(request(task, hinted))
+        return answer_from(task, sample)
+
+    def _turns(self, task: Task) -> tuple[Message, ...]:
+        exemplars = load_exemplars(self.file)
+        fitting = [e for e in exemplars if e.kind is task.answer_kind][: self.n_exemplars]
+        return tuple(turn for exemplar in fitting for turn in exemplar.turns())
+
+
+@lru_cache(maxsize=32)
+def load_exemplars(file: str) -> tuple[Exemplar, ...]:
+    """Read a file of exemplars, or the shipped ones; raise StrategyConfigError naming the row."""
+    if not file:
+        text = resources.files("router.strategies").joinpath(SHIPPED).read_text("utf-8")
+        return _exemplars(SHIPPED, text)
+    try:
+        return _exemplars(file, Path(file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"few_shot: the exemplars in {file!r} cannot be read: {error}"
+        raise StrategyConfigError(msg) from error
+
+
+def _exemplars(file: str, text: str) -> tuple[Exemplar, ...]:
+    import yaml  # noqa: PLC0415 - only a process that uses few_shot loads it
+
+    rows: Any
+    try:
+        if file.endswith(".jsonl"):
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            rows = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        msg = f"few_shot: {file!r} is neither JSONL nor YAML: {error}"
+        raise StrategyConfigError(msg) from error
+    if not isinstance(rows, list) or not rows:
+        msg = f"few_shot: {file!r} holds no list of exemplars"
+        raise StrategyConfigError(msg)
+    return tuple(_exemplar(file, i, row) for i, row in enumerate(rows, start=1))
+
+
+def _exemplar(file: str, i: int, row: Any) -> Exemplar:  # noqa: ANN401 - whatever the file holds
+    if not isinstance(row, dict) or set(row) != set(FIELDS):
+        msg = f"few_shot: exemplar {i} of {file!r} needs the fields {', '.join(FIELDS)}"
+        raise StrategyConfigError(msg)
+    try:
+        kind = AnswerKind(row["kind"])
+    except ValueError as error:
+        known = ", ".join(AnswerKind)
+        msg = f"few_shot: exemplar {i} of {file!r} has kind {row['kind']!r}; use one of: {known}"
+        raise StrategyConfigError(msg) from error
+    return Exemplar(kind, str(row["question"]), str(row["reasoning"]), str(row["answer"]))

@@ -1,0 +1,104 @@
+"""Parameters of strategies: their ranges, their canonical text, and reading them back."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from router.errors import StrategyConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+RANGE = "range"
+ALWAYS_SHOWN = "always_shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from ``low`` to ``high``; ``low`` itself is outside when ``open_low``."""
+
+    low: float
+    high: float
+    open_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+
+def number(
+    default: float, low: float, high: float, *, open_low: bool = False, always_shown: bool = False
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a number in a range; a whole one if its default is whole.
+
+    ``always_shown`` puts it into the canonical text also when it has its default value.
+    """
+    metadata = {RANGE: Range(low, high, open_low), ALWAYS_SHOWN: always_shown}
+    return field(default=default, metadata=metadata)
+
+
+def check(strategy: Any) -> None:  # noqa: ANN401 - any dataclass
+    """Raise StrategyConfigError for a parameter of the wrong type or out of its range."""
+    for parameter in fields(strategy):
+        value = getattr(strategy, parameter.name)
+        allowed = parameter.metadata.get(RANGE)
+        whole = isinstance(parameter.default, int)
+        wanted = "text" if allowed is None else "a whole number" if whole else "a number"
+        kinds = str if allowed is None else int if whole else int | float
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            msg = f"{strategy.name}: {parameter.name} must be {wanted}, got {value!r}"
+            raise StrategyConfigError(msg)
+        if allowed is not None and value not in allowed:
+            msg = f"{strategy.name}: {parameter.name} must be in {allowed}, got {value!r}"
+            raise StrategyConfigError(msg)
+
+
+def canonical(strategy: Any) -> str:  # noqa: ANN401 - any dataclass
+    """Give the text that names a strategy with its parameters, ``self_consistency(samples=5)``.
+
+    Parameters at their defaults are left out, except those always shown.
+    """
+    shown = (
+        f"{parameter.name}={_same_type(getattr(strategy, parameter.name), parameter.default)!r}"
+        for parameter in fields(strategy)
+        if parameter.metadata.get(ALWAYS_SHOWN)
+        or getattr(strategy, parameter.name) != parameter.default
+    )
+    arguments = ", ".join(shown)
+    return f"{strategy.name}({arguments})" if arguments else str(strategy.name)
+
+
+def _same_type(value: object, default: object) -> object:
+    """Write 1 as 1.0 where the parameter is no whole number: one strategy has one text."""
+    return float(value) if isinstance(default, float) and isinstance(value, int) else value
+
+
+def read(text: str) -> tuple[str, Mapping[str, Any]]:
+    """Read a canonical text; raise StrategyConfigError for anything else."""
+    msg = f"{text!r} does not name a strategy; write NAME or NAME(parameter=value, ...)"
+    try:
+        parsed = ast.parse(text.strip(), mode="eval").body
+        if isinstance(parsed, ast.Name):
+            return parsed.id, {}
+        if not isinstance(parsed, ast.Call) or not isinstance(parsed.func, ast.Name):
+            raise StrategyConfigError(msg)
+        if parsed.args or any(keyword.arg is None for keyword in parsed.keywords):
+            raise StrategyConfigError(msg)
+        values = {str(k.arg): ast.literal_eval(k.value) for k in parsed.keywords}
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise StrategyConfigError(msg) from error
+    return parsed.func.id, values
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that ``name`` is no known ``what``, and which known one is nearest."""
+    names = sorted(known)
+    nearest = get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    listed = f"known: {', '.join(names)}" if names else "it takes none"
+    return f"there is no {what} {name!r}; {hint}{listed}"

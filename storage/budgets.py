@@ -1,0 +1,124 @@
+"""Which budgets there are, and where each stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from cost_models.budgets import Budget, window, zone
+from cost_models.errors import BudgetFacts
+from storage.dialects import insert_into
+from storage.models import BudgetRow, BudgetWindowRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from cost_models.budgets import Window
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBudget:
+    """A budget with its id; ids give the order in which budgets are locked."""
+
+    budget_id: int
+    budget: Budget
+
+    def window(self, now: datetime) -> Window:
+        """Window of the budget that holds ``now``."""
+        return window(self.budget.period, now, zone(self.budget.time_zone))
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """Where one budget stands in the window that began at ``window_start``.
+
+    ``overshoot_nano_usd`` is what providers billed beyond what was held.
+    """
+
+    facts: BudgetFacts
+    window_start: datetime
+    overshoot_nano_usd: int
+
+    @property
+    def free_nano_usd(self) -> int:
+        """What may still be held, at least 0."""
+        facts = self.facts
+        return max(0, facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd)
+
+
+def ensure_budget(session: Session, budget: Budget) -> int:
+    """Put ``budget`` in force, changing the one of its scope and period; give its id.
+
+    A changed limit counts from the next hold on; what was spent and held stays.
+    """
+    values = {
+        "limit_nano_usd": budget.limit_nano_usd,
+        "time_zone": budget.time_zone,
+        "active": True,
+    }
+    statement = (
+        insert_into(session, BudgetRow)
+        .values(scope=budget.scope, period=budget.period, **values)
+        .on_conflict_do_update(index_elements=["scope", "period"], set_=values)
+        .returning(BudgetRow.id)
+    )
+    return int(session.execute(statement).scalar_one())
+
+
+def declare_budgets(session: Session, budgets: Iterable[Budget]) -> None:
+    """Make ``budgets`` the ones in force, and no others: what the config says."""
+    ids = [ensure_budget(session, budget) for budget in budgets]
+    session.execute(update(BudgetRow).where(BudgetRow.id.not_in(ids)).values(active=False))
+
+
+def budgets_in_force(session: Session, scopes: Sequence[str] | None = None) -> list[KnownBudget]:
+    """Budgets of ``scopes`` (None: of every scope) in the order in which they are locked."""
+    found = select(
+        BudgetRow.id,
+        BudgetRow.scope,
+        BudgetRow.period,
+        BudgetRow.limit_nano_usd,
+        BudgetRow.time_zone,
+    ).where(BudgetRow.active)
+    if scopes is not None:
+        found = found.where(BudgetRow.scope.in_(scopes))
+    return [
+        KnownBudget(budget_id, Budget(scope, period, limit_nano_usd, time_zone))
+        for budget_id, scope, period, limit_nano_usd, time_zone in session.execute(
+            found.order_by(BudgetRow.id)
+        )
+    ]
+
+
+def budget_status(
+    session: Session, now: datetime, scopes: Sequence[str] | None = None
+) -> list[BudgetStatus]:
+    """Where each budget of ``scopes`` (None: of every scope) stands at ``now``."""
+    return [status_of(session, known, now) for known in budgets_in_force(session, scopes)]
+
+
+def status_of(session: Session, known: KnownBudget, now: datetime) -> BudgetStatus:
+    """Where one budget stands in its window at ``now``; a window nobody used stands at 0."""
+    start, end = known.window(now)
+    row = session.execute(
+        select(
+            BudgetWindowRow.spent_nano_usd,
+            BudgetWindowRow.held_nano_usd,
+            BudgetWindowRow.overshoot_nano_usd,
+        ).where(BudgetWindowRow.budget_id == known.budget_id, BudgetWindowRow.window_start == start)
+    ).one_or_none()
+    spent, held, overshoot = row or (0, 0, 0)
+    facts = BudgetFacts(
+        scope=known.budget.scope,
+        period=known.budget.period.value,
+        limit_nano_usd=known.budget.limit_nano_usd,
+        spent_nano_usd=spent,
+        held_nano_usd=held,
+        resets_at=end,
+    )
+    return BudgetStatus(facts=facts, window_start=start, overshoot_nano_usd=overshoot)

@@ -1,0 +1,223 @@
+"""The ledger's check-up: every counter recomputed from the rows, every invariant looked at.
+
+Each check is one statement, so what it compares is from one moment also while requests run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, case, exists, func, select, update
+
+from storage.holds import QUIET
+from storage.models import (
+    Base,
+    BudgetRow,
+    BudgetWindowRow,
+    CallRow,
+    EntryRow,
+    EntryStatus,
+    HoldRow,
+    RefusalRow,
+    RequestRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+
+class Problem(StrEnum):
+    """What can be wrong with a ledger."""
+
+    COUNTER = "counter differs from its rows"
+    OVERDRAWN = "more is spent and held than was ever granted"
+    ENTRY_COST = "an entry's cost differs from its calls"
+    ORPHAN = "a row belongs to nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong: where, what the rows say (``expected``), what is stored (``found``)."""
+
+    problem: Problem
+    subject: str
+    expected: int
+    found: int
+    repaired: bool = False
+
+    def __str__(self) -> str:
+        """Say it in one line, for a person."""
+        end = "; repaired" if self.repaired else ""
+        return f"{self.problem}: {self.subject}: expected {self.expected}, found {self.found}{end}"
+
+
+def examine(session: Session, *, repair: bool = False) -> list[Finding]:
+    """Check the whole ledger; with ``repair``, put right the counters of budget windows.
+
+    Rows are never changed: what else is found needs a person. The caller commits.
+    """
+    return [
+        *_counters(session, repair=repair),
+        *_overdrawn(session),
+        *_entry_costs(session),
+        *_orphans(session),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """One budget window: what its counters say and what its rows sum up to."""
+
+    budget_id: int
+    window_start: datetime
+    scope: str
+    period: str
+    stored: dict[str, int]
+    summed: dict[str, int]
+
+    def findings(self, *, repaired: bool) -> Iterator[Finding]:
+        for name, expected in self.summed.items():
+            if self.stored[name] != expected:
+                yield Finding(
+                    Problem.COUNTER,
+                    f"{name} of {_window_name(self.scope, self.period, self.window_start)}",
+                    expected,
+                    self.stored[name],
+                    repaired,
+                )
+
+
+def _counters(session: Session, *, repair: bool) -> Iterator[Finding]:
+    wrong = [window for window in _windows(session) if window.stored != window.summed]
+    for window in wrong:
+        if repair:
+            yield from _repair(session, window.budget_id, window.window_start)
+        else:
+            yield from window.findings(repaired=False)
+
+
+def _repair(session: Session, budget_id: int, start: datetime) -> Iterator[Finding]:
+    """Recompute one window's counters while nobody else can change them."""
+    this_one = (BudgetWindowRow.budget_id == budget_id, BudgetWindowRow.window_start == start)
+    session.execute(select(BudgetWindowRow.budget_id).where(*this_one).with_for_update())
+    for window in _windows(session, *this_one):
+        session.execute(
+            update(BudgetWindowRow).where(*this_one).values(window.summed),
+            execution_options=QUIET,
+        )
+        yield from window.findings(repaired=True)
+
+
+def _windows(session: Session, *only: ColumnElement[bool]) -> list[_Counters]:
+    is_open = EntryRow.status == EntryStatus.OPEN
+    beyond = EntryRow.cost_nano_usd - HoldRow.amount_nano_usd
+    sums = (
+        select(
+            HoldRow.budget_id,
+            HoldRow.window_start,
+            func.sum(case((is_open, 0), else_=EntryRow.cost_nano_usd)).label("spent"),
+            func.sum(case((is_open, HoldRow.amount_nano_usd), else_=0)).label("held"),
+            func.sum(case((beyond > 0, beyond), else_=0)).label("overshoot"),
+        )
+        .join(EntryRow, EntryRow.id == HoldRow.entry_id)
+        .group_by(HoldRow.budget_id, HoldRow.window_start)
+        .subquery("sums")
+    )
+    found = session.execute(
+        select(
+            BudgetWindowRow.budget_id,
+            BudgetWindowRow.window_start,
+            BudgetRow.scope,
+            BudgetRow.period,
+            BudgetWindowRow.spent_nano_usd,
+            BudgetWindowRow.held_nano_usd,
+            BudgetWindowRow.overshoot_nano_usd,
+            func.coalesce(sums.c.spent, 0),
+            func.coalesce(sums.c.held, 0),
+            func.coalesce(sums.c.overshoot, 0),
+        )
+        .join(BudgetRow, BudgetRow.id == BudgetWindowRow.budget_id)
+        .outerjoin(
+            sums,
+            and_(
+                sums.c.budget_id == BudgetWindowRow.budget_id,
+                sums.c.window_start == BudgetWindowRow.window_start,
+            ),
+        )
+        .where(*only)
+        .order_by(BudgetWindowRow.budget_id, BudgetWindowRow.window_start)
+    )
+    return [
+        _Counters(budget_id, start, scope, period, _named(*stored), _named(*summed))
+        for budget_id, start, scope, period, *counts in found
+        for stored, summed in [(counts[:3], counts[3:])]
+    ]
+
+
+def _named(spent: int, held: int, overshoot: int) -> dict[str, int]:
+    return {
+        "spent_nano_usd": int(spent),
+        "held_nano_usd": int(held),
+        "overshoot_nano_usd": int(overshoot),
+    }
+
+
+def _overdrawn(session: Session) -> Iterator[Finding]:
+    used = BudgetWindowRow.spent_nano_usd + BudgetWindowRow.held_nano_usd
+    granted = BudgetWindowRow.highest_limit_nano_usd + BudgetWindowRow.overshoot_nano_usd
+    for scope, period, start, expected, found in session.execute(
+        select(BudgetRow.scope, BudgetRow.period, BudgetWindowRow.window_start, granted, used)
+        .join(BudgetRow, BudgetRow.id == BudgetWindowRow.budget_id)
+        .where(used > granted)
+        .order_by(BudgetWindowRow.budget_id, BudgetWindowRow.window_start)
+    ):
+        yield Finding(Problem.OVERDRAWN, _window_name(scope, period, start), expected, found)
+
+
+def _entry_costs(session: Session) -> Iterator[Finding]:
+    sums = (
+        select(CallRow.entry_id, func.sum(CallRow.cost_nano_usd).label("cost"))
+        .group_by(CallRow.entry_id)
+        .subquery("sums")
+    )
+    expected = case(
+        (EntryRow.finished_at.is_not(None), func.coalesce(sums.c.cost, 0)),
+        (EntryRow.recovered_at.is_not(None), EntryRow.held_nano_usd),
+        else_=0,
+    )
+    for request_id, attempt, should, cost in session.execute(
+        select(EntryRow.request_id, EntryRow.attempt, expected, EntryRow.cost_nano_usd)
+        .outerjoin(sums, sums.c.entry_id == EntryRow.id)
+        .where(EntryRow.cost_nano_usd != expected)
+        .order_by(EntryRow.id)
+    ):
+        subject = f"cost_nano_usd of request {request_id!r}, attempt {attempt}"
+        yield Finding(Problem.ENTRY_COST, subject, int(should), cost)
+
+
+def _orphans(session: Session) -> Iterator[Finding]:
+    for table in Base.metadata.sorted_tables:
+        for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
+            parent = exists().where(*(element.column == element.parent for element in key.elements))
+            n_orphans = session.scalar(select(func.count()).select_from(table).where(~parent)) or 0
+            if n_orphans:
+                subject = f"{table.name} without their {key.referred_table.name}"
+                yield Finding(Problem.ORPHAN, subject, 0, n_orphans)
+    n_requests = session.scalar(
+        select(func.count(RequestRow.id)).where(
+            ~exists().where(EntryRow.request_id == RequestRow.id),
+            ~exists().where(RefusalRow.request_id == RequestRow.id),
+        )
+    )
+    if n_requests:
+        yield Finding(Problem.ORPHAN, "requests without entry or refusal", 0, n_requests)
+
+
+def _window_name(scope: str, period: str, start: datetime) -> str:
+    return f"the {period} budget of {scope!r} from {start.isoformat()}"

@@ -1,0 +1,248 @@
+"""The door to the database: engines for SQLite and PostgreSQL, schema changes, vendor errors.
+
+Whatever the database raises leaves here as a `storage.errors.LedgerError`, with the vendor's
+error as its cause.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from storage.errors import (
+    LedgerBusyError,
+    LedgerConflictError,
+    LedgerError,
+    LedgerSchemaError,
+    LedgerUnavailableError,
+)
+from storage.models import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+READ_ONLY = "rheostat_read_only"
+"""Execution option: the transaction only reads, so on SQLite it need not take the write lock."""
+
+VERSION_TABLE = "ledger_version"
+"""Apart from alembic's own name, which Optuna's tables in the same database use."""
+
+MIGRATION_LOCK = 0x5265_6F73
+"""Key of the PostgreSQL advisory lock under which one process at a time changes the schema."""
+
+POOL_SIZE = 10
+WAIT_S = 10.0
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 60
+SQLITE_PRIMARY_CODE = 0xFF
+WAL_RETRY_S = 0.02
+
+SQLITE_ADVICE: dict[int, tuple[type[LedgerError], str]] = {
+    sqlite3.SQLITE_BUSY: (LedgerBusyError, "another process keeps it locked; try again"),
+    sqlite3.SQLITE_LOCKED: (LedgerBusyError, "another process keeps it locked; try again"),
+    sqlite3.SQLITE_NOTADB: (
+        LedgerError,
+        "the file is not a ledger; point `ledger` at another file, or restore a backup",
+    ),
+    sqlite3.SQLITE_CORRUPT: (LedgerError, "the file is damaged; restore it from a backup"),
+    sqlite3.SQLITE_READONLY: (LedgerUnavailableError, "allow writing to the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: (
+        LedgerUnavailableError,
+        "check that the path is right and its folder may be written",
+    ),
+    sqlite3.SQLITE_FULL: (LedgerUnavailableError, "the disk is full; make room"),
+    sqlite3.SQLITE_IOERR: (LedgerUnavailableError, "the disk failed; check it, then try again"),
+}
+
+POSTGRES_ADVICE: dict[str, tuple[type[LedgerError], str]] = {
+    "40001": (LedgerConflictError, "another transaction was in the way; try again"),
+    "40P01": (LedgerConflictError, "another transaction was in the way; try again"),
+    "55P03": (LedgerBusyError, "another transaction holds a lock for too long; try again"),
+    "57014": (LedgerUnavailableError, "a statement took too long; look at the server's load"),
+    "53100": (LedgerUnavailableError, "the server's disk is full; make room"),
+    "53300": (LedgerUnavailableError, "the server has no connection left; raise max_connections"),
+    "57P01": (LedgerUnavailableError, "the server is shutting down; start it, then try again"),
+    "57P03": (LedgerUnavailableError, "the server is starting up; try again"),
+    "25006": (LedgerUnavailableError, "the server is read-only; point `ledger` at the primary"),
+    "28P01": (LedgerError, "the server refuses the password; check `ledger` in the config"),
+    "28000": (LedgerError, "the server refuses the user; check `ledger` in the config"),
+    "3D000": (LedgerError, "there is no such database; create it with `createdb`"),
+    "42501": (LedgerError, "the user lacks rights; grant it all on the schema"),
+}
+
+
+def create_ledger_engine(url: str, *, pool_size: int = POOL_SIZE, wait_s: float = WAIT_S) -> Engine:
+    """Make the engine for ``sqlite:///FILE`` or ``postgresql+psycopg://...``; connects to nothing.
+
+    At most ``pool_size`` connections are open at once. A transaction waits up to ``wait_s`` for a
+    connection or a lock, then ends in LedgerBusyError. Raises LedgerError for a URL that is
+    malformed, of another database, or in a folder that is missing.
+    """
+    try:
+        parsed = make_url(url)
+        build = BACKENDS[parsed.get_backend_name()]
+        return build(parsed, pool_size, wait_s)
+    except (ArgumentError, NoSuchModuleError, KeyError) as error:
+        msg = "`ledger` must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+        raise LedgerError(msg) from error
+
+
+def _sqlite_engine(url: URL, pool_size: int, wait_s: float) -> Engine:
+    if not url.database or url.database == ":memory:":
+        msg = "a ledger in memory would be lost at exit; give a file, as in sqlite:///rheostat.db"
+        raise LedgerError(msg)
+    path = Path(url.database)
+    if not path.parent.is_dir():
+        msg = f"the ledger's folder {str(path.parent)!r} does not exist; create it"
+        raise LedgerUnavailableError(msg)
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=wait_s,
+        connect_args={"timeout": wait_s, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        _switch_to_wal(cursor.execute, time.monotonic() + wait_s)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    _translate_errors(engine)
+    return engine
+
+
+def _postgresql_engine(url: URL, pool_size: int, wait_s: float) -> Engine:
+    options = {
+        "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+        "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
+        "lock_timeout": f"{int(wait_s * 1000)}ms",
+        "timezone": "UTC",
+    }
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=wait_s,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": "rheostat",
+                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            },
+        )
+    except ModuleNotFoundError as error:
+        msg = "PostgreSQL needs a driver: pip install 'rheostat[postgres]'"
+        raise LedgerError(msg) from error
+    _translate_errors(engine)
+    return engine
+
+
+BACKENDS = {"sqlite": _sqlite_engine, "postgresql": _postgresql_engine}
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to what this code knows; does nothing when it is there already.
+
+    Safe when several processes start at once: one changes the schema, the others wait for it.
+    All or nothing. Raises LedgerSchemaError for tables that are newer or another program's.
+    """
+    config = Config()
+    config.set_main_option("script_location", "storage:migrations")
+    config.attributes["version_table"] = VERSION_TABLE
+    script = ScriptDirectory.from_config(config)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        current = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE}
+        ).get_current_revision()
+        if current == script.get_current_head():
+            return
+        _check_usable(connection, current, {step.revision for step in script.walk_revisions()})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _check_usable(connection: Connection, current: str | None, known: set[str]) -> None:
+    where = _location(connection.engine.url)
+    if current is not None and current not in known:
+        msg = (
+            f"the ledger {where} has schema {current}, this version knows up to {max(known)}; "
+            "it was written by a newer Rheostat: upgrade this one"
+        )
+        raise LedgerSchemaError(msg)
+    foreign = set(inspect(connection).get_table_names()) & set(Base.metadata.tables)
+    if current is None and foreign:
+        msg = (
+            f"the database {where} has tables of the same name that are not a ledger's "
+            f"({', '.join(sorted(foreign))}); point `ledger` at another database"
+        )
+        raise LedgerSchemaError(msg)
+
+
+def _switch_to_wal(execute: Callable[[str], object], deadline: float) -> None:
+    """Set the write-ahead log; several processes that make one new file take turns at it."""
+    while True:
+        try:
+            execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if _sqlite_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_RETRY_S)
+        else:
+            return
+
+
+def _translate_errors(engine: Engine) -> None:
+    where = _location(engine.url)
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def translate(context: ExceptionContext) -> LedgerError | None:
+        if not isinstance(context.sqlalchemy_exception, DBAPIError):
+            return None
+        error = context.original_exception
+        kind, advice = _advice(error, disconnected=context.is_disconnect)
+        return kind(f"the ledger {where} failed: {str(error).strip()}; {advice}")
+
+
+def _advice(error: BaseException, *, disconnected: bool) -> tuple[type[LedgerError], str]:
+    if isinstance(error, sqlite3.Error):
+        known = SQLITE_ADVICE.get(_sqlite_code(error))
+    else:
+        state = getattr(error, "sqlstate", None)
+        known = POSTGRES_ADVICE.get(state or "")
+        if known is None and (disconnected or state is None):
+            return LedgerUnavailableError, "check that the server runs and can be reached"
+    return known or (LedgerError, "this is a defect, or the ledger was changed by hand")
+
+
+def _sqlite_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & SQLITE_PRIMARY_CODE
+
+
+def _location(url: URL) -> str:
+    return url.render_as_string(hide_password=True)

@@ -1,0 +1,1 @@
+"""Schema changes of the ledger: one numbered file each, run by `storage.engine.migrate`."""

@@ -1,0 +1,332 @@
+"""The tables of the ledger.
+
+Money is whole nano-USD in BIGINT, times are UTC. Rows about money are added and closed, never
+removed. The counters in ``budget_windows`` can be recomputed from ``holds`` and ``entries`` at any
+time (see `storage.doctor`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from cost_models.budgets import Period
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+RowId = BigInteger().with_variant(Integer, "sqlite")
+ENUM_LENGTH = 16
+
+
+class EntryStatus(StrEnum):
+    """Where an entry stands.
+
+    ``IN_DOUBT`` entries are closed and charged, at worst case where nobody said what was used.
+    """
+
+    OPEN = "open"
+    SETTLED = "settled"
+    IN_DOUBT = "in_doubt"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant, kept in UTC and given back aware; a time without zone is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn an aware time into UTC; ValueError for a naive one."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            msg = f"a time needs a time zone, got {value.isoformat()}"
+            raise ValueError(msg)
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give the stored instant, aware and in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _enum(values: type[StrEnum]) -> Enum:
+    return Enum(
+        values,
+        native_enum=False,
+        length=ENUM_LENGTH,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """What all tables share: column types by annotation, and names for every constraint."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger(),
+        float: Double(),
+        str: Text(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        EntryStatus: _enum(EntryStatus),
+        Period: _enum(Period),
+    }
+
+
+class MetaRow(Base):
+    """Facts about the ledger itself, such as ``ledger_id``, drawn when it was made."""
+
+    __tablename__ = "meta"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class ReplicaRow(Base):
+    """A process that opens entries. Its heartbeat says that what it has open is still alive.
+
+    ``host`` tells apart machines, containers and boots; ``started`` is when the operating system
+    says the process began, so that a reused pid is not taken for it ("" where unknown).
+    """
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started: Mapped[str]
+    registered_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+
+
+class RequestRow(Base):
+    """What a client asked. Texts are None where the operator keeps only their hash."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index(None, "received_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    end_user: Mapped[str | None]
+    model_asked: Mapped[str]
+    answer_kind: Mapped[str]
+    query_sha256: Mapped[str]
+    query_text: Mapped[str | None]
+    prompt_text: Mapped[str | None]
+    received_at: Mapped[datetime]
+
+
+class EntryRow(Base):
+    """One attempt at a request: the decision, the money held for it, and what came of it.
+
+    ``cost_nano_usd`` is 0 while open. ``recovered_at`` is set when the replica died and the whole
+    hold was charged; ``finished_at`` when somebody said what was really used.
+    """
+
+    __tablename__ = "entries"
+    __table_args__ = (
+        UniqueConstraint("request_id", "attempt"),
+        CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
+        CheckConstraint("held_nano_usd >= 0 AND cost_nano_usd >= 0", name="money"),
+        Index(None, "started_at"),
+        Index(
+            "ix_entries_open",
+            "replica_id",
+            sqlite_where=text("status = 'open'"),
+            postgresql_where=text("status = 'open'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    request_id: Mapped[str] = mapped_column(ForeignKey("requests.id"))
+    attempt: Mapped[int]
+    replica_id: Mapped[str] = mapped_column(ForeignKey("replicas.id"))
+    model: Mapped[str]
+    strategy: Mapped[str]
+    propensity: Mapped[float]
+    policy_version: Mapped[str]
+    predicted_quality: Mapped[float | None]
+    predicted_cost_usd: Mapped[float | None]
+    difficulty: Mapped[float | None]
+    reason: Mapped[str]
+    held_nano_usd: Mapped[int]
+    cost_nano_usd: Mapped[int] = mapped_column(server_default="0")
+    status: Mapped[EntryStatus]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    recovered_at: Mapped[datetime | None]
+    latency_s: Mapped[float | None]
+    n_calls: Mapped[int] = mapped_column(server_default="0")
+    prompt_tokens: Mapped[int] = mapped_column(server_default="0")
+    cached_prompt_tokens: Mapped[int] = mapped_column(server_default="0")
+    cache_write_tokens: Mapped[int] = mapped_column(server_default="0")
+    completion_tokens: Mapped[int] = mapped_column(server_default="0")
+    reasoning_tokens: Mapped[int] = mapped_column(server_default="0")
+    machine_ns: Mapped[int] = mapped_column(server_default="0")
+    usage_estimated: Mapped[bool | None]
+    answer_value: Mapped[str | None]
+    confidence: Mapped[float | None]
+    complete: Mapped[bool | None]
+    error: Mapped[str | None]
+
+
+class CallRow(Base):
+    """One upstream call of an entry: what it used, what it cost, and by which price."""
+
+    __tablename__ = "calls"
+    __table_args__ = (
+        UniqueConstraint("entry_id", "seq"),
+        CheckConstraint("cost_nano_usd >= 0", name="money"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"))
+    seq: Mapped[int]
+    model: Mapped[str]
+    role: Mapped[str]
+    n_calls: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_prompt_tokens: Mapped[int]
+    cache_write_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    reasoning_tokens: Mapped[int]
+    machine_ns: Mapped[int]
+    usage_estimated: Mapped[bool]
+    cost_nano_usd: Mapped[int]
+    price_source: Mapped[str]
+    latency_s: Mapped[float]
+    status: Mapped[str]
+    in_doubt: Mapped[bool]
+    error: Mapped[str | None]
+
+
+class RefusalRow(Base):
+    """A request that was turned away before anything was spent, and what stood in its way."""
+
+    __tablename__ = "refusals"
+    __table_args__ = (Index(None, "request_id"), Index(None, "refused_at"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    request_id: Mapped[str] = mapped_column(ForeignKey("requests.id"))
+    model: Mapped[str | None]
+    strategy: Mapped[str | None]
+    reason: Mapped[str]
+    scope: Mapped[str | None]
+    asked_nano_usd: Mapped[int | None]
+    refused_at: Mapped[datetime]
+
+
+class OutcomeRow(Base):
+    """How good an answer was, said by one grader; a grader's latest word counts."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (
+        CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
+        CheckConstraint("weight > 0", name="weight"),
+        Index(None, "entry_id", "grader"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"))
+    quality: Mapped[float]
+    grader: Mapped[str]
+    weight: Mapped[float]
+    recorded_at: Mapped[datetime]
+
+
+class BudgetRow(Base):
+    """A limit on a scope's money over a period. One that no longer applies is kept, inactive."""
+
+    __tablename__ = "budgets"
+    __table_args__ = (
+        UniqueConstraint("scope", "period"),
+        CheckConstraint("limit_nano_usd >= 0", name="limit"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    scope: Mapped[str]
+    period: Mapped[Period]
+    limit_nano_usd: Mapped[int]
+    time_zone: Mapped[str]
+    active: Mapped[bool]
+
+
+class BudgetWindowRow(Base):
+    """The counters of one budget in one window. The start is part of the key: nothing is reset.
+
+    ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here, and
+    ``overshoot_nano_usd`` what providers billed beyond their holds; at every commit
+    ``spent + held <= highest_limit + overshoot``.
+    """
+
+    __tablename__ = "budget_windows"
+    __table_args__ = (CheckConstraint("spent_nano_usd >= 0 AND held_nano_usd >= 0", name="money"),)
+
+    budget_id: Mapped[int] = mapped_column(ForeignKey("budgets.id"), primary_key=True)
+    window_start: Mapped[datetime] = mapped_column(primary_key=True)
+    spent_nano_usd: Mapped[int]
+    held_nano_usd: Mapped[int]
+    overshoot_nano_usd: Mapped[int]
+    highest_limit_nano_usd: Mapped[int]
+
+
+class HoldRow(Base):
+    """What one entry holds in one budget window; kept after settling, to say where it counts."""
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["budget_id", "window_start"],
+            ["budget_windows.budget_id", "budget_windows.window_start"],
+        ),
+        CheckConstraint("amount_nano_usd >= 0", name="money"),
+        Index(None, "budget_id", "window_start"),
+    )
+
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), primary_key=True)
+    budget_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    window_start: Mapped[datetime]
+    amount_nano_usd: Mapped[int]
+
+
+class PolicyRow(Base):
+    """A fitted policy. The one promoted last is in service."""
+
+    __tablename__ = "policies"
+
+    version: Mapped[str] = mapped_column(primary_key=True)
+    artifact: Mapped[bytes]
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    promoted_at: Mapped[datetime | None]
