@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from router.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from router.providers.base import Provider
     from router.providers.machine import Machine
+    from router.providers.simulated import Posed
 
 SEPARATOR = "/"
 
@@ -41,11 +43,15 @@ def provider_kind(model: str, base_url: str | None = None) -> ProviderKind:
 class Providers:
     """Make the providers of one process; its embedded models share one machine.
 
-    ``weights_directory`` is where embedded weights lie, by default the user's own.
+    ``weights_directory`` is where embedded weights lie, by default the user's own. ``questions``
+    are those that simulated models can be graded on.
     """
 
-    def __init__(self, weights_directory: Path | None = None) -> None:
+    def __init__(
+        self, weights_directory: Path | None = None, questions: Iterable[Posed] = ()
+    ) -> None:
         self._weights_directory = weights_directory
+        self._questions = tuple(questions)
         self._machine: Machine | None = None
 
     def build(
@@ -66,7 +72,7 @@ class Providers:
         if kind is ProviderKind.SIMULATED:
             from router.providers.simulated import build_simulated  # noqa: PLC0415 - lazy
 
-            return build_simulated(name, upstream_model)
+            return build_simulated(name, upstream_model, self._questions)
         if kind is ProviderKind.OPENAI_COMPATIBLE and base_url:
             from router.providers.openai_compatible import (  # noqa: PLC0415 - lazy
                 OpenAICompatibleProvider,

@@ -26,7 +26,9 @@ class Offer:
     """An arm offered for one request. ``rejected`` says why it is out, None when it is feasible.
 
     ``prompt_tokens`` is an upper bound for the task's own messages; ``worst_case_nano_usd`` is
-    what is held, ``first_call_nano_usd`` what the first call needs at least.
+    what is held, ``first_call_nano_usd`` what the first call needs at least. ``too_long`` and
+    ``too_dear`` tell those reasons apart: prompt and answer do not fit the model's context; the
+    first call does not fit the request's own cost cap.
     """
 
     arm: Arm
@@ -37,6 +39,8 @@ class Offer:
     worst_case_nano_usd: int
     first_call_nano_usd: int
     rejected: str | None = None
+    too_long: bool = False
+    too_dear: bool = False
 
 
 def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
@@ -99,6 +103,9 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     cap = request.limits.max_cost_usd
     if cap is not None:
         worst = min(worst, int(cap * NANO_PER_USD))
+    unfit = _unfit(strategy, task)
+    too_long = _too_long(model, calls)
+    too_dear = _too_dear(first, cap)
     return Offer(
         arm=Arm(model.name, str(strategy)),
         model=model,
@@ -107,16 +114,14 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
         calls=calls,
         worst_case_nano_usd=worst,
         first_call_nano_usd=first,
-        rejected=_unfit(model, strategy, task, calls) or _too_dear(first, cap),
+        rejected=unfit or too_long or too_dear,
+        too_long=unfit is None and too_long is not None,
+        too_dear=unfit is None and too_long is None and too_dear is not None,
     )
 
 
-def _unfit(
-    model: Model, strategy: Strategy, task: Task, calls: tuple[CallBound, ...]
-) -> str | None:
+def _unfit(strategy: Strategy, task: Task) -> str | None:
     needs = strategy.needs
-    longest = max(call.prompt_tokens + call.max_tokens for call in calls)
-    most = max(call.max_tokens for call in calls)
     checks = (
         (
             bool(task.extra.get("tools")) and not needs.tools,
@@ -138,16 +143,18 @@ def _unfit(
             needs.votable and task.answer_kind not in VOTABLE_KINDS,
             f"answers of kind {task.answer_kind.value!r} cannot be compared, so not voted on",
         ),
-        (
-            model.context_tokens is not None and longest > model.context_tokens,
-            f"up to {longest} tokens do not fit its context of {model.context_tokens} tokens",
-        ),
-        (
-            model.max_output_tokens is not None and most > model.max_output_tokens,
-            f"max_tokens {most} is above the model's limit of {model.max_output_tokens}",
-        ),
     )
     return next((reason for fails, reason in checks if fails), None)
+
+
+def _too_long(model: Model, calls: tuple[CallBound, ...]) -> str | None:
+    longest = max(call.prompt_tokens + call.max_tokens for call in calls)
+    most = max(call.max_tokens for call in calls)
+    if model.context_tokens is not None and longest > model.context_tokens:
+        return f"up to {longest} tokens do not fit its context of {model.context_tokens} tokens"
+    if model.max_output_tokens is not None and most > model.max_output_tokens:
+        return f"max_tokens {most} is above the model's limit of {model.max_output_tokens}"
+    return None
 
 
 def _too_dear(first_call_nano_usd: int, max_cost_usd: float | None) -> str | None:

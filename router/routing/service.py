@@ -230,6 +230,7 @@ class RoutingService:
     async def _finish(self, run: _Run, answer: Answer) -> Served:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
+        self.chooser.observe(run.decision.arm, latency_s)
         return Served(
             request_id=run.request.request_id,
             decision=run.decision,

@@ -1,0 +1,182 @@
+"""Where concrete classes meet: from a configuration to the parts that serve it, built once."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cost_models.pricing import shipped_context_window
+from router.errors import ConfigError
+from router.providers.registry import Providers
+from router.routing.catalog import Catalog, Model
+from router.strategies.registry import parse_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from router.gateway.config import Config, ModelConfig
+    from router.providers.base import Provider
+    from router.providers.simulated import Posed
+    from router.routing.service import RoutingService
+    from storage.store import Ledger
+
+
+def utc_now() -> datetime:
+    """Tell the time: the clock of the command line."""
+    return datetime.now(UTC)
+
+
+def open_ledger(config: Config) -> Ledger:
+    """Open the ledger, its schema brought up to date and the configured budgets in force."""
+    from storage.engine import create_ledger_engine, migrate
+    from storage.store import Ledger
+
+    engine = create_ledger_engine(config.ledger)
+    try:
+        migrate(engine)
+        ledger = Ledger(engine)
+        ledger.declare_budgets(budget.to_budget() for budget in config.budgets)
+    except BaseException:
+        engine.dispose()
+        raise
+    return ledger
+
+
+def assemble(
+    config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
+) -> Catalog:
+    """Make providers and strategies; nothing is contacted or loaded.
+
+    ``questions`` are those that simulated models can be graded on. A model on this machine has no
+    throughput yet unless the file gives it one: see `measured`.
+    """
+    providers = Providers(weights_directory, questions)
+    strategies = [parse_strategy(text) for text in config.strategies]
+    return Catalog(
+        models={model.name: _model(config, model, providers) for model in config.models},
+        strategies={str(strategy): strategy for strategy in strategies},
+    )
+
+
+async def measured(catalog: Catalog) -> Catalog:
+    """Load the models of this machine and measure how fast they are, where nobody said it.
+
+    A model paid by machine time has no worst case without its speed.
+    """
+    models = {name: await _measured(model) for name, model in catalog.models.items()}
+    return replace(catalog, models=models)
+
+
+@asynccontextmanager
+async def load_catalog(
+    config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
+) -> AsyncIterator[Catalog]:
+    """Give a measured catalog; its models are closed at the end of the block."""
+    catalog = assemble(config, questions, weights_directory)
+    try:
+        yield await measured(catalog)
+    finally:
+        for model in catalog.models.values():
+            await model.provider.aclose()
+
+
+def build_service(
+    config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
+) -> RoutingService:
+    """Build the service over its ledger; `start_service` makes it ready."""
+    from router.routing.chooser import Chooser, ChooserSettings
+    from router.routing.service import RoutingService, ServiceSettings
+
+    catalog = assemble(config, questions, weights_directory)
+    chooser = Chooser(
+        catalog,
+        ChooserSettings(config.exploration, config.accuracy_target, config.shadow_price),
+    )
+    settings = ServiceSettings(
+        request_timeout_s=config.request_timeout_s,
+        keep_query_text=config.keep_query_text,
+        store_prompts=config.store_prompts,
+    )
+    return RoutingService(catalog, chooser, open_ledger(config), settings)
+
+
+async def start_service(service: RoutingService) -> None:
+    """Measure the models of this machine, then start the service."""
+    service.catalog = service.chooser.catalog = await measured(service.catalog)
+    await service.start()
+
+
+@asynccontextmanager
+async def running_service(config: Config) -> AsyncIterator[RoutingService]:
+    """Give a started service; it is closed at the end of the block."""
+    service = build_service(config)
+    try:
+        await start_service(service)
+        yield service
+    finally:
+        await service.aclose()
+
+
+def build_app(
+    config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
+) -> FastAPI:
+    """Build the gateway; models are loaded and the ledger is tended when the server starts it."""
+    from functools import partial
+
+    from router.gateway.app import create_app
+
+    service = build_service(config, questions, weights_directory)
+    return create_app(
+        service,
+        config.gateway_settings(),
+        on_start=partial(start_service, service),
+        on_stop=service.aclose,
+    )
+
+
+def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
+    api_key = None if model.api_key is None else model.api_key.get_secret_value()
+    provider = providers.build(
+        model.name, model.model, base_url=model.base_url, api_key=api_key
+    )
+    context_tokens, max_output_tokens = _windows(model, provider)
+    throughput = None if model.throughput is None else model.throughput.to_throughput()
+    price = config.price_of(model)
+    if price.owned and throughput is None and model.local_name is None:
+        msg = (
+            f"model {model.name!r} is paid by machine time and cannot be measured; give it a "
+            "`throughput: {prompt_tokens_per_s: ..., completion_tokens_per_s: ...}`"
+        )
+        raise ConfigError(msg)
+    return Model(
+        name=model.name,
+        provider=provider,
+        price=price,
+        throughput=throughput,
+        context_tokens=context_tokens,
+        max_output_tokens=max_output_tokens,
+        simulated=model.is_simulated,
+    )
+
+
+def _windows(model: ModelConfig, provider: Provider) -> tuple[int | None, int | None]:
+    """Give the limits of prompt plus completion and of one completion, None where unknown."""
+    known = (getattr(provider, "context_tokens", None), None)
+    if model.local_name is None and not model.is_simulated:
+        known = shipped_context_window(model.model)
+    return model.context_tokens or known[0], model.max_output_tokens or known[1]
+
+
+async def _measured(model: Model) -> Model:
+    if not model.price.owned or model.throughput is not None:
+        return model
+    from router.providers.local import LocalProvider, measure_throughput
+
+    if not isinstance(model.provider, LocalProvider):
+        return model
+    return replace(model, throughput=await measure_throughput(model.provider))

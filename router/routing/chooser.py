@@ -1,0 +1,286 @@
+"""From offered arms to a decision: the estimator's forecast, and the policy in service.
+
+Before anything was fitted the safe arm serves, the others now and then, so that their outcomes can
+be learned from. What this process has seen of latencies is used where an arm's speed is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cost_models.estimates import expected_usd
+from cost_models.money import NANO_PER_USD
+from cost_models.types import Arm, PricedArm
+from policies import artifacts
+from policies.base import Forecast
+from policies.base import Limits as PolicyLimits
+from policies.errors import NoAffordableArmError
+from policies.fixed import FixedPolicy, SafePolicy
+from router.errors import RequestError
+from router.routing.types import AUTO, Candidate, Plan
+from storage.policies import policy_in_service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cost_models.estimates import CallBound
+    from policies.artifacts import FittedPolicy
+    from policies.base import Policy
+    from policies.difficulty import Prediction
+    from policies.types import Decision
+    from policies.utility import UtilityPolicy
+    from router.routing.candidates import Offer
+    from router.routing.catalog import Catalog
+    from router.routing.types import ChatRequest
+    from storage.store import Ledger
+
+USUAL_SHARE = 0.4
+"""Share of its token cap that a completion is expected to use while nothing was fitted."""
+
+BYTES_PER_TOKEN = 4
+"""Bounds of prompts are in bytes; a token of English text has about four."""
+
+MEMORY = 0.1
+"""Weight of the newest latency in an arm's moving average."""
+
+STEPS = "cot"
+
+
+@dataclass(frozen=True, slots=True)
+class ChooserSettings:
+    """What the operator fixes; None leaves it to the fitted policy.
+
+    ``exploration`` in [0, 1] is the share of uniform picks. ``accuracy_target`` in (0, 1] and
+    ``shadow_price_per_usd`` >= 0 replace what the policy was tuned to.
+    """
+
+    exploration: float | None = None
+    accuracy_target: float | None = None
+    shadow_price_per_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One request's offers with all that is forecast of them, and the policy to choose by."""
+
+    request: ChatRequest
+    offers: tuple[Offer, ...]
+    priced: tuple[PricedArm, ...]
+    prediction: Prediction | None
+    policy: Policy
+    rng: np.random.Generator
+
+    def decide(self) -> Decision:
+        """Choose among the feasible offers.
+
+        Raises RequestError when no arm can serve the request as it is written, and
+        NoAffordableArmError when those that can are outside its limits.
+        """
+        feasible = self._feasible()
+        if not feasible:
+            raise self._refused()
+        limits = self.request.limits
+        return self.policy.choose(
+            self._forecast(feasible),
+            PolicyLimits(limits.accuracy_target, limits.max_cost_usd, limits.max_latency_s),
+            self.rng,
+        )
+
+    def offer(self, arm: Arm) -> Offer:
+        """Give the offer of an arm."""
+        return next(offer for offer in self.offers if offer.arm == arm)
+
+    def within(self, free_nano_usd: int) -> Choice | None:
+        """Keep the offers whose worst case fits into ``free_nano_usd``; None if none does."""
+        dear = "its worst case does not fit what is left of the budget"
+        kept = tuple(
+            replace(offer, rejected=dear)
+            if offer.rejected is None and offer.worst_case_nano_usd > free_nano_usd
+            else offer
+            for offer in self.offers
+        )
+        choice = replace(self, offers=kept)
+        return choice if choice._feasible() else None  # noqa: SLF001 - of the same class
+
+    def plan(self) -> Plan:
+        """Show every arm with its predictions, and the decision; it is None where none is left."""
+        try:
+            made = self.decide()
+        except (NoAffordableArmError, RequestError):
+            made = None
+        prediction = self.prediction
+        return Plan(
+            request_id=self.request.request_id,
+            decision=made,
+            candidates=tuple(self._candidate(i) for i in range(len(self.offers))),
+            policy_version=self.policy.version,
+            difficulty=None if prediction is None else float(prediction.difficulty[0]),
+            in_distribution=None if prediction is None else bool(prediction.in_distribution[0]),
+        )
+
+    def _candidate(self, i: int) -> Candidate:
+        offer, priced = self.offers[i], self.priced[i]
+        limits, rejected = self.request.limits, offer.rejected
+        if rejected is None and limits.max_cost_usd is not None:
+            if priced.expected_cost_usd > limits.max_cost_usd:
+                rejected = f"it is expected to cost more than max_cost_usd {limits.max_cost_usd:g}"
+        if rejected is None and limits.max_latency_s is not None:
+            if priced.expected_latency_s > limits.max_latency_s:
+                rejected = f"it is expected to take more than max_latency_s {limits.max_latency_s:g}"
+        return Candidate(
+            arm=offer.arm,
+            predicted_quality=(
+                None if self.prediction is None else float(self.prediction.quality[0, i])
+            ),
+            expected_cost_usd=priced.expected_cost_usd,
+            expected_latency_s=priced.expected_latency_s or None,
+            worst_case_nano_usd=offer.worst_case_nano_usd,
+            rejected=rejected,
+        )
+
+    def _feasible(self) -> list[int]:
+        return [i for i, offer in enumerate(self.offers) if offer.rejected is None]
+
+    def _forecast(self, feasible: Sequence[int]) -> Forecast:
+        whole = Forecast.of(self.priced, self.prediction)
+        kept = list(feasible)
+        return replace(
+            whole,
+            arms=tuple(whole.arms[i] for i in kept),
+            cost_usd=whole.cost_usd[:, kept],
+            quality=None if whole.quality is None else whole.quality[:, kept],
+            latency_s=None if whole.latency_s is None else whole.latency_s[:, kept],
+        )
+
+    def _refused(self) -> RequestError | NoAffordableArmError:
+        reasons = {offer.rejected or "": offer for offer in self.offers}
+        told = "; ".join(f"{offer.arm}: {reason}" for reason, offer in reasons.items())
+        if any(offer.too_dear for offer in self.offers):
+            return NoAffordableArmError(
+                f"no arm can serve this request within its limits ({told}); raise max_cost_usd, "
+                "lower max_tokens, or allow more arms"
+            )
+        too_long = all(offer.too_long for offer in self.offers)
+        return RequestError(
+            f"no arm can serve this request as it is written ({told})",
+            param="messages" if too_long else None,
+            code="context_length_exceeded" if too_long else "no_arm_can_serve",
+        )
+
+
+@dataclass(slots=True)
+class Chooser:
+    """Choose with the policy in service, which ``follow`` reads from the ledger.
+
+    ``rng`` is the only source of chance.
+    """
+
+    catalog: Catalog
+    settings: ChooserSettings = field(default_factory=ChooserSettings)
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    _fitted: FittedPolicy | None = field(default=None, init=False)
+    _policy: Policy | None = field(default=None, init=False)
+    _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
+
+    def consider(self, request: ChatRequest, offers: Sequence[Offer]) -> Choice:
+        """Forecast every offer; nothing is decided yet."""
+        fitted = self._fitted
+        arms = [offer.arm for offer in offers]
+        prediction = None
+        if fitted is not None:
+            prediction = fitted.estimator.predict([request.task.text], arms)
+        return Choice(
+            request=request,
+            offers=tuple(offers),
+            priced=tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers)),
+            prediction=prediction,
+            policy=self._policy_for(request, arms),
+            rng=self.rng,
+        )
+
+    def follow(self, ledger: Ledger) -> None:
+        """Take over the policy that is in service, if it is another one than before."""
+        stored = ledger.read(policy_in_service)
+        if stored is None:
+            self._fitted = self._policy = None
+        elif self._fitted is None or self._fitted.version != stored.version:
+            fitted = artifacts.from_bytes(stored.artifact)
+            self._policy = adjusted(fitted.policy, self.settings)
+            self._fitted = fitted
+
+    def observe(self, arm: Arm, latency_s: float) -> None:
+        """Take note of how long an arm took."""
+        known = self._latency_s.get(arm, latency_s)
+        self._latency_s[arm] = known + MEMORY * (latency_s - known)
+
+    def _policy_for(self, request: ChatRequest, arms: Sequence[Arm]) -> Policy:
+        if request.model != AUTO:
+            return FixedPolicy(arms[0])
+        if self._policy is None:
+            self._policy = self._safe_policy()
+        return self._policy
+
+    def _safe_policy(self) -> SafePolicy:
+        """Before any fit: the dearest model, reasoning step by step where that is configured."""
+        model = self.catalog.by_price()[-1].name
+        steps = next((s for s, made in self.catalog.strategies.items() if made.name == STEPS), None)
+        arm = Arm(model, steps or next(iter(self.catalog.strategies)))
+        exploration = self.settings.exploration
+        return SafePolicy(arm) if exploration is None else SafePolicy(arm, exploration)
+
+    def _price(self, offer: Offer, i: int, prediction: Prediction | None) -> PricedArm:
+        cost_usd, busy_s = _expected(offer)
+        if prediction is not None and prediction.cost_usd is not None:
+            cost_usd = float(prediction.cost_usd[0, i])
+        return PricedArm(
+            arm=offer.arm,
+            expected_cost_usd=min(cost_usd, offer.worst_case_nano_usd / NANO_PER_USD),
+            worst_case_nano_usd=offer.worst_case_nano_usd,
+            expected_latency_s=self._latency_s.get(offer.arm, busy_s),
+        )
+
+
+def adjusted(policy: UtilityPolicy, settings: ChooserSettings) -> UtilityPolicy:
+    """Give a fitted policy with what the operator fixes; its version says what was changed."""
+    fixed = {
+        "epsilon": settings.exploration,
+        "accuracy_target": settings.accuracy_target,
+        "shadow_price_per_usd": settings.shadow_price_per_usd,
+    }
+    changed = {
+        name: value
+        for name, value in fixed.items()
+        if value is not None and value != getattr(policy, name)
+    }
+    if settings.shadow_price_per_usd is not None and settings.accuracy_target is None:
+        changed["accuracy_target"] = None
+    if not changed:
+        return policy
+    told = ",".join(f"{name}={value}" for name, value in sorted(changed.items()))
+    return replace(policy, **changed, version=f"{policy.version}:{told}")
+
+
+def _expected(offer: Offer) -> tuple[float, float]:
+    """Guess cost in USD and busy seconds from token caps; 0 s where no speed is known."""
+    price, throughput = offer.model.price, offer.model.throughput
+    cost_usd = busy_s = 0.0
+    for call in offer.calls:
+        prompt_tokens, completion_tokens = _tokens(call, native_n=offer.model.provider.native_n)
+        cost_usd += expected_usd(
+            price,
+            throughput,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+        )
+        if throughput is not None:
+            busy_s += throughput.expected_s(prompt_tokens, completion_tokens)
+    return cost_usd, busy_s
+
+
+def _tokens(call: CallBound, *, native_n: bool) -> tuple[float, float]:
+    n_prompts = 1 if native_n else call.n_samples
+    prompt_tokens = n_prompts * call.prompt_tokens / BYTES_PER_TOKEN
+    return prompt_tokens, USUAL_SHARE * call.max_tokens * call.n_samples
