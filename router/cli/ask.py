@@ -101,9 +101,7 @@ def _limited(
 
     from router.routing.types import Limits
 
-    limits = Limits(
-        accuracy_target=accuracy_target, max_cost_usd=max_cost_usd, strategy=strategy
-    )
+    limits = Limits(accuracy_target=accuracy_target, max_cost_usd=max_cost_usd, strategy=strategy)
     return replace(request, limits=limits)
 
 

@@ -22,9 +22,16 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def say_error(message: str) -> None:
+    """Print what went wrong and what to do, on standard error."""
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True
+    )
+
+
 def fail(message: str) -> NoReturn:
     """Print what went wrong and what to do, on standard error, and end with status 1."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(message)}")
+    say_error(message)
     raise typer.Exit(EXIT_PROBLEM)
 
 

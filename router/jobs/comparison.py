@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,11 @@ class Result:
         return Counter(answer.arm for answer in self.answers)
 
 
+def joined(first: Result, second: Result) -> Result:
+    """Put the answers of one contestant to further questions behind the first ones."""
+    return Result(first.contestant, (*first.answers, *second.answers))
+
+
 def wilson(n_correct: int, n: int) -> tuple[float, float]:
     """Give the 95 % score interval of a proportion (Wilson 1927), within [0, 1]."""
     share = n_correct / n
@@ -112,6 +118,37 @@ def accuracy_gain(a: Result, b: Result, seed: int = 0) -> tuple[float, float, fl
     draws = rng.integers(0, len(differences), size=(N_RESAMPLES, len(differences)))
     low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
+
+
+async def compare(  # noqa: PLR0913 - who asks whom what, how, and for how long
+    client: AsyncOpenAI,
+    contestants: Sequence[Contestant],
+    questions: Sequence[Question],
+    *,
+    round_size: int,
+    seconds: float,
+    concurrency: int,
+    progress: Callable[[Contestant, Graded], None],
+) -> tuple[Result, ...]:
+    """Ask round by round of every contestant in turn, until questions or time are over.
+
+    A round is ``round_size`` questions, the same for each contestant, so that the results stay
+    paired. The first round is always asked; another begins only if it is likely to end within
+    ``seconds`` of wall time.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    results = [Result(contestant, ()) for contestant in contestants]
+    for n_rounds, start in enumerate(range(0, len(questions), round_size)):
+        spent_s = loop.time() - started
+        if n_rounds and spent_s * (n_rounds + 1) / n_rounds > seconds:
+            break
+        asked = questions[start : start + round_size]
+        for i, contestant in enumerate(contestants):
+            told = partial(progress, contestant)
+            fresh = await ask_all(client, contestant, asked, concurrency, told)
+            results[i] = joined(results[i], fresh)
+    return tuple(results)
 
 
 async def ask_all(
