@@ -295,9 +295,14 @@ class RoutingService:
             raise
 
     def _settle_again(self) -> None:
-        """Settle what the ledger could not take before; LedgerError if it still cannot."""
+        """Settle what the ledger could not take; LedgerUnavailableError if it still cannot."""
         while self._unsettled:
-            self.ledger.settle(self._unsettled[0], self.clock())
+            try:
+                self.ledger.settle(self._unsettled[0], self.clock())
+            except LedgerUnavailableError:
+                raise
+            except RheostatError as error:
+                LOG.warning("entry %d stays open: %s", self._unsettled[0].entry_id, error)
             self._unsettled.popleft()
 
     async def _undo(self, opening: asyncio.Future[int]) -> None:
@@ -341,10 +346,13 @@ class RoutingService:
 
 def _whole(answer: Answer) -> tuple[Chunk, ...]:
     """Give a finished answer as the chunks of a stream."""
-    shown = next((sample for sample in answer.choices), Sample(answer.text))
+    (shown,) = answer.choices[:1] or (Sample(answer.text),)
+    said = {"refusal": shown.refusal} if shown.refusal else {"content": answer.text}
+    if shown.reasoning:
+        said["reasoning_content"] = shown.reasoning
     return (
         Chunk({"role": "assistant", "content": ""}),
-        Chunk({"content": answer.text}, logprobs=shown.logprobs),
+        Chunk(said, logprobs=shown.logprobs),
         Chunk({}, finish_reason=answer.finish_reason),
     )
 
