@@ -149,7 +149,13 @@ def build_app(
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
     api_key = None if model.api_key is None else model.api_key.get_secret_value()
-    provider = providers.build(model.name, model.model, base_url=model.base_url, api_key=api_key)
+    provider = providers.build(
+        model.name,
+        model.model,
+        base_url=model.base_url,
+        api_key=api_key,
+        context_tokens=model.context_tokens,
+    )
     context_tokens, max_output_tokens = _windows(model, provider)
     throughput = None if model.throughput is None else model.throughput.to_throughput()
     price = config.price_of(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from router.cli.console import usd
+from router.cli.console import plain_table, usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,14 +19,9 @@ THIRDS = ("easy", "middle", "hard")
 
 def show_results(screen: Console, results: Sequence[Result], concurrency: int) -> None:
     """Print one line a contestant, routing last, and routing against the one before it."""
-    from rich.table import Table
-
     from router.jobs.comparison import accuracy_gain
 
-    table = Table("", "right", "95 % interval", "cost", "a right answer", "seconds")
-    for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
+    table = plain_table("", "right", "95 % interval", "cost", "a right answer", "seconds")
     routed = results[-1]
     for result in results:
         low, high = result.interval()
@@ -59,15 +54,14 @@ def show_results(screen: Console, results: Sequence[Result], concurrency: int) -
 
 def show_routing(screen: Console, routed: Result) -> None:
     """Print which arms answered, by thirds of predicted difficulty."""
-    from rich.table import Table
-
     graded = [answer for answer in routed.answers if answer.difficulty is not None]
     if len(graded) < len(THIRDS):
         screen.print("too few questions to tell")
         return
     ranked = sorted(graded, key=difficulty_of)
     third = len(ranked) / len(THIRDS)
-    table = Table("difficulty", "n", "right", "arms chosen")
+    table = plain_table("difficulty", "questions", "right")
+    table.add_column("arms chosen", overflow="fold")
     for i, name in enumerate(THIRDS):
         held = ranked[round(i * third) : round((i + 1) * third)]
         chosen = Counter(answer.arm for answer in held)
@@ -77,7 +71,6 @@ def show_routing(screen: Console, routed: Result) -> None:
             f"{sum(answer.correct for answer in held) / len(held):.0%}",
             "\n".join(f"{count} x {arm}" for arm, count in chosen.most_common()),
         )
-    table.columns[-1].overflow = "fold"
     screen.print(table)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cost_models.money import format_usd
-from router.cli.console import console, errors_shown, usd
+from router.cli.console import console, errors_shown, plain_table, usd
 
 if TYPE_CHECKING:
     from router.gateway.config import Config
@@ -69,22 +69,16 @@ def simulated_names(config: Config) -> frozenset[str]:
 
 
 def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[BudgetStatus]) -> None:
-    from rich.table import Table
-
     simulated = simulated_names(config)
     screen = console()
-    table = Table("arm", "answers", "graded", "right", "cost", "a right answer", "seconds")
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
+    table = plain_table("arm", "answers", "right", "cost", "a right one", "seconds")
     for total in arms:
         label = " (simulated)" if total.arm.model in simulated else ""
+        coverage = "" if total.n_graded == total.n_entries else f" of {total.n_graded:,}"
         table.add_row(
-            f"{total.arm}{label}",
+            f"{total.arm.model}{label}\n  {total.arm.strategy}",
             f"{total.n_entries:,}",
-            f"{total.n_graded:,}",
-            "-" if total.quality is None else f"{total.quality:.1%}",
+            "-" if total.quality is None else f"{total.quality:.1%}{coverage}",
             format_usd(total.cost_nano_usd, PLACES),
             "-" if total.usd_per_correct is None else usd(total.usd_per_correct),
             "-" if total.latency_s is None else f"{total.latency_s:.2f}",
