@@ -611,12 +611,11 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
             Reply("4", delay_s=60),
         )[fate]
 
-    model = scripted("small", script)
     limit = 20 * WORST
-    serving = service(ledger, catalog(model), limit=limit)
-    tasks = [asyncio.create_task(serving.answer(asks(text=f"say {i}"))) for i in range(40)]
-    await until(lambda: sum(task.done() for task in tasks) >= 30)
-    await asyncio.sleep(0.2)
+    serving = service(ledger, script, limit=limit)
+    requests = [asks(text=f"say {i}") for i in range(40)]
+    tasks = [asyncio.create_task(serving.answer(request)) for request in requests]
+    await until(lambda: all(task.done() for i, task in enumerate(tasks) if i % 5 < 4))
     for task in tasks:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -625,10 +624,21 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
     entries = rows(ledger, EntryRow)
     assert facts.held_nano_usd == 0
     assert facts.spent_nano_usd == sum(entry.cost_nano_usd for entry in entries) <= limit
-    served = [each for each in ended if isinstance(each, Served)]
-    assert {e.request_id for e in entries if e.complete} == {s.request_id for s in served}
-    refused = sum(isinstance(each, BudgetExceededError) for each in ended)
-    assert len(entries) + refused == 40 == len(rows(ledger, RequestRow))
+    by_end: dict[type, set[str]] = {}
+    for request, end in zip(requests, ended, strict=True):
+        by_end.setdefault(type(end), set()).add(request.request_id)
+    assert by_end.keys() == {
+        Served,
+        ProviderError,
+        BudgetExceededError,
+        asyncio.CancelledError,
+    }
+    opened = {entry.request_id for entry in entries}
+    assert {e.request_id for e in entries if e.complete} == by_end[Served]
+    assert opened >= by_end[Served] | by_end[ProviderError]
+    refused = {refusal.request_id for refusal in rows(ledger, RefusalRow)}
+    assert refused >= by_end[BudgetExceededError]
+    assert not refused & opened
 
 
 # Life and death
