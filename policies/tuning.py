@@ -33,6 +33,8 @@ CAUTION = 0.5
 INFEASIBLE = 10.0
 LOG_LOSS_WEIGHT = 3.0
 SAFE_PRIOR = 2.0
+WELL_KNOWN = 0.5
+"""Share of the outcomes of the most tried arm that a fixed choice needs at least."""
 COMPONENTS = (0, 16, 32, 64)
 LOWEST_PENALTY = 5.0
 MAX_DOUBLINGS = 8
@@ -262,12 +264,17 @@ class CrossValidation:
         return self._folds[parameters.n_components]
 
     def _best_fixed(self) -> int:
-        """Pick the arm that does best on average, arms with few outcomes held back."""
+        """Pick the arm that does best on average, of those that are known well enough to say so.
+
+        Queries of an arm that was seldom tried may have been easy ones; such an arm is no fixed
+        choice. Means are held back where outcomes are few.
+        """
         n = self.recorded.sum(axis=0)
         overall = float(self.quality[self.recorded].mean())
         mean = column_means(self.quality, self.recorded)
         shrunk = (mean * n + overall * SAFE_PRIOR) / (n + SAFE_PRIOR)
-        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), n > 0)
+        well_known = np.asarray(n >= WELL_KNOWN * n.max())
+        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), well_known)
 
 
 def select(goal: Goal, points: Sequence[FrontierPoint], plain: FrontierPoint) -> tuple[int, float]:

@@ -32,8 +32,8 @@ PRACTICE_QUESTIONS = 270
 PRACTICE_SEED = 1
 TRIALS = 30
 CONCURRENCY = 4
-ROUND = 9
-SECONDS = 200.0
+ROUND = 6
+SECONDS = 220.0
 
 POOLS = {
     False: {"small": "qwen2.5-coder-0.5b", "large": "qwen2.5-coder-1.5b"},
