@@ -34,6 +34,7 @@ from router.errors import ProviderError, ProviderTimeoutError, RequestError
 from router.providers.openai_compatible import OpenAICompatibleProvider
 from router.providers.scripted import Reply, ScriptedProvider
 from router.providers.simulated import build_simulated
+from router.routing.candidates import offers
 from router.routing.catalog import Model
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.service import RoutingService, ServiceSettings
@@ -207,6 +208,22 @@ async def test_a_cost_at_the_worst_case_leaves_nothing_and_overshoots_nothing(
     assert stands_at(ledger, WORST)
     with pytest.raises(BudgetExceededError):
         await serving.answer(asks())
+
+
+async def test_a_strategy_stops_at_the_cap_of_its_request(ledger: Ledger) -> None:
+    """A vote of five that can pay for three is held over three, and says so."""
+    vote = catalog(
+        scripted("small", at_worst), strategies=("self_consistency(samples=5, batch=1)",)
+    )
+    asked = {"answer_kind": AnswerKind.NUMBER, "text": "2 + 2?"}
+    serving = service(ledger, vote, limit=10**9)
+    (offer,) = offers(vote, asks(**asked))
+    cap = 3 * offer.first_call_nano_usd + 1
+    served = await serving.answer(asks(**asked, max_cost_usd=cap / 1e9))
+    assert only(ledger).held_nano_usd == cap
+    assert (len(served.answer.samples), served.answer.complete) == (3, False)
+    assert served.cost_nano_usd < cap < served.cost_nano_usd + served.calls[0].cost_nano_usd
+    assert stands_at(ledger, served.cost_nano_usd)
 
 
 async def test_what_an_upstream_bills_above_its_cap_is_recorded_in_full(ledger: Ledger) -> None:
