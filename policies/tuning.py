@@ -54,8 +54,7 @@ class Goal:
     ``accuracy_target`` in (0, 1]: the least cost at which accuracy, less half its standard error,
     reaches it. ``budget_usd_per_query`` > 0: the most accuracy at that mean cost.
     ``shadow_price_per_usd`` >= 0: right answers that a USD must buy, as given. Balanced: the least
-    cost at which the accuracy of the best fixed arm is kept, within half a standard error of the
-    paired difference.
+    cost at which the accuracy of the best fixed arm is kept, on the queries that both answered.
     """
 
     accuracy_target: float | None = None
@@ -307,7 +306,7 @@ def _slack(goal: Goal, point: FrontierPoint, plain: FrontierPoint) -> float:
         error = standard_error(point.right)
         return point.accuracy - CAUTION * error - goal.accuracy_target
     difference = (point.right - plain.right)[~np.isnan(plain.right)]
-    return float(difference.mean()) + CAUTION * standard_error(difference)
+    return float(difference.mean())
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

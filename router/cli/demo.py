@@ -240,7 +240,7 @@ def _contestants(stage: Stage, fitted: FittedPolicy) -> list[Contestant]:
         ends = [("asked once", names[0])]
     fixed = [Contestant(label, name, "direct") for label, name in ends]
     if (best.model, best.strategy) not in {(c.model, c.strategy) for c in fixed}:
-        fixed.append(Contestant("best fixed arm", best.model, best.strategy))
+        fixed.append(Contestant("best fixed", best.model, best.strategy))
     return [*fixed, Contestant("routed", "auto")]
 
 

@@ -149,7 +149,7 @@ def test_a_process_is_known_by_more_than_its_pid() -> None:
 
 def test_a_process_that_ended_but_was_not_collected_is_dead() -> None:
     """A zombie serves nobody."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)  # noqa: S603 - our own
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     replica = this_process("r1")
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
