@@ -40,7 +40,8 @@ def serve(
         address, bound_port = listening.getsockname()[:2]
         console().print(
             f"Rheostat on http://{address}:{bound_port}/v1, ledger {loaded.ledger_shown}; "
-            "Ctrl-C stops it"
+            "Ctrl-C stops it",
+            soft_wrap=True,
         )
         settings = uvicorn.Config(
             partial(served_app, config),
