@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +21,11 @@ if TYPE_CHECKING:
 
 GRACE_S = 30
 """How long a stopping server waits for requests in flight; they settle either way."""
+
+HEALTH_S = 60
+"""How long a worker may be silent, on a busy machine, before it is started anew."""
+
+PARENT_CHECK_S = 1.0
 
 
 def serve(
@@ -44,12 +53,13 @@ def serve(
             soft_wrap=True,
         )
         settings = uvicorn.Config(
-            partial(served_app, config),
+            partial(served_app, config, os.getpid() if workers > 1 else None),
             factory=True,
             workers=workers,
             log_level="critical",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
+            timeout_worker_healthcheck=HEALTH_S,
         )
         if workers > 1:
             from uvicorn.supervisors import Multiprocess
@@ -63,12 +73,24 @@ def serve(
                 raise typer.Exit(EXIT_PROBLEM)
 
 
-def served_app(config: Path) -> FastAPI:
-    """Build the application inside the process that serves it, and say why it cannot start."""
+def served_app(config: Path, supervisor_pid: int | None = None) -> FastAPI:
+    """Build the application inside the process that serves it, and say why it cannot start.
+
+    A worker whose supervisor is gone stops by itself: nobody else would stop it.
+    """
     from router.cli.build import build_app
     from router.gateway.config import load
 
+    if supervisor_pid is not None:
+        watch = Thread(target=_end_with, args=(supervisor_pid,), name="supervisor", daemon=True)
+        watch.start()
     return build_app(load(config), on_failure=lambda error: say_error(str(error)))
+
+
+def _end_with(supervisor_pid: int) -> None:
+    while os.getppid() == supervisor_pid:
+        time.sleep(PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
