@@ -6,6 +6,7 @@ exact search over a grid, not guessed. Nothing is judged on queries that it was 
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -155,6 +156,8 @@ class CrossValidation:
         NaN where not recorded; an arm without any cost is fitted but never replayed.
     arms : sequence of Arm, length n_arms
     seed : int
+    n_recorded : int, or None
+        Arms from this number on are derived: never the best fixed arm. None: all are recorded.
 
     Raises
     ------
@@ -162,16 +165,19 @@ class CrossValidation:
         If no outcome has both a quality and a cost.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - outcomes have this many sides
         self,
         texts: Sequence[str],
         quality: NDArray[np.float64],
         cost_usd: NDArray[np.float64],
         arms: Sequence[Arm],
         seed: int = 0,
+        *,
+        n_recorded: int | None = None,
     ) -> None:
         check_outcomes(texts, quality, arms)
         self.arms = tuple(arms)
+        self.n_recorded = len(arms) if n_recorded is None else n_recorded
         self.recorded = np.asarray(~np.isnan(quality + cost_usd))
         self.rows = np.flatnonzero(self.recorded.any(axis=1))
         if not len(self.rows):
@@ -267,7 +273,10 @@ class CrossValidation:
         overall = float(self.quality[self.recorded].mean())
         mean = column_means(self.quality, self.recorded)
         shrunk = (mean * n + overall * SAFE_PRIOR) / (n + SAFE_PRIOR)
-        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), n > 0)
+        usable = (n > 0) & (np.arange(len(n)) < self.n_recorded)
+        if not usable.any():
+            usable = n > 0
+        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), usable)
 
 
 def select(goal: Goal, points: Sequence[FrontierPoint], plain: FrontierPoint) -> tuple[int, float]:
@@ -317,6 +326,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     storage: str | None = None,
     study_name: str | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    max_seconds: float = np.inf,
 ) -> Tuned:
     """Run a study of ``trials`` >= 1 trials and give the best, or a fixed arm if that is as good.
 
@@ -324,7 +334,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     the choice where few queries make replay noisy. The sampler is TPE (Bergstra et al. 2011); the
     first trials are the defaults and the strongest penalties on the arms that none beats. With
     ``storage`` (a database URL) the study ``study_name`` goes on where it was. ``progress`` is
-    told (trials done, trials, best loss).
+    told (trials done, trials, best loss). After ``max_seconds`` no further trial starts.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -340,7 +350,10 @@ def tune(  # noqa: PLR0913 - a study has this many sides
             for first in (Parameters(), strongest):
                 study.enqueue_trial(asdict(first))
         finished = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        started = time.monotonic()
         for done in range(finished, max(trials, 1)):
+            if done and time.monotonic() - started > max_seconds:
+                break
             study.optimize(lambda trial: _try(trial, data, goal), n_trials=1)
             if progress is not None:
                 progress(done + 1, trials, study.best_value)
