@@ -33,15 +33,18 @@ def hold(
 
     Raises BudgetExceededError for the first budget in which it does not fit; holds taken before
     that one are then still in the transaction, and the caller's savepoint takes them back. An
-    amount of 0 always fits: what costs nothing is not refused when the money is gone.
+    amount of 0 always fits: what costs nothing is not refused when the money is gone. A refusal is
+    never contradicted by its own facts: where money came free in between, the hold is tried again.
     """
     rows = []
     for known in budgets_in_force(session, scopes):
         start = known.window(now).start
         if not _take(session, known, start, amount_nano_usd):
             _open_window(session, known, start)
-            if not _take(session, known, start, amount_nano_usd):
-                raise BudgetExceededError(status_of(session, known, now).facts, amount_nano_usd)
+            while not _take(session, known, start, amount_nano_usd):
+                status = status_of(session, known, now)
+                if status.free_nano_usd < amount_nano_usd:
+                    raise BudgetExceededError(status.facts, amount_nano_usd)
         rows.append(
             {
                 "entry_id": entry_id,

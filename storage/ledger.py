@@ -228,7 +228,7 @@ def _write_request(session: Session, asked: Asked, now: datetime) -> None:
             end_user=asked.end_user,
             model_asked=asked.model_asked,
             answer_kind=query.answer_kind.value,
-            query_sha256=hashlib.sha256(query.text.encode()).hexdigest(),
+            query_sha256=hashlib.sha256(query.text.encode(errors="surrogatepass")).hexdigest(),
             query_text=query.text if asked.keep_query_text else None,
             prompt_text=asked.prompt_text,
             received_at=now,

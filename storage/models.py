@@ -7,6 +7,7 @@ time (see `storage.doctor`).
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 RowId = BigInteger().with_variant(Integer, "sqlite")
 ENUM_LENGTH = 16
+UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class EntryStatus(StrEnum):
@@ -72,6 +74,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class AnyText(TypeDecorator[str]):
+    """Text from anywhere: what a database cannot store (NUL, half a surrogate pair) is replaced.
+
+    An answer that its own ledger refuses would leave the money that it cost held for ever.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Replace what cannot be stored by U+FFFD."""
+        return None if value is None else UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+
+
 def _enum(values: type[StrEnum]) -> Enum:
     return Enum(
         values,
@@ -96,7 +112,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         int: BigInteger(),
         float: Double(),
-        str: Text(),
+        str: AnyText(),
         datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         EntryStatus: _enum(EntryStatus),

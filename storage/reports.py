@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
 
+from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
 from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 from storage.outcomes import entry_quality
@@ -23,7 +24,8 @@ class ArmTotal:
     """What one arm did over a time. ``quality`` is the mean over ``n_graded``, None without any.
 
     ``cost_nano_usd`` counts every charged entry, those in doubt (``n_in_doubt``) at what they
-    are charged now. ``latency_s`` is the mean over ``n_finished`` entries.
+    are charged now, ``graded_cost_nano_usd`` the graded ones alone. ``latency_s`` is the mean over
+    ``n_finished`` entries.
     """
 
     arm: Arm
@@ -33,10 +35,17 @@ class ArmTotal:
     n_graded: int
     quality: float | None
     cost_nano_usd: int
+    graded_cost_nano_usd: int
     prompt_tokens: int
     completion_tokens: int
     machine_ns: int
     latency_s: float | None
+
+    @property
+    def usd_per_correct(self) -> float | None:
+        """Cost of the graded entries per right answer among them; None when there is none."""
+        right = (self.quality or 0.0) * self.n_graded
+        return self.graded_cost_nano_usd / NANO_PER_USD / right if right > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ def totals_by_arm(
             func.count(quality.c.quality),
             func.avg(quality.c.quality),
             cost,
+            func.sum(case((quality.c.quality.is_not(None), EntryRow.cost_nano_usd), else_=0)),
             func.sum(EntryRow.prompt_tokens),
             func.sum(EntryRow.completion_tokens),
             func.sum(EntryRow.machine_ns),
@@ -91,6 +101,7 @@ def totals_by_arm(
             n_graded=n_graded,
             quality=mean_quality,
             cost_nano_usd=int(cost_nano_usd),
+            graded_cost_nano_usd=int(graded_cost_nano_usd),
             prompt_tokens=int(prompt_tokens),
             completion_tokens=int(completion_tokens),
             machine_ns=int(machine_ns),
@@ -105,6 +116,7 @@ def totals_by_arm(
             n_graded,
             mean_quality,
             cost_nano_usd,
+            graded_cost_nano_usd,
             prompt_tokens,
             completion_tokens,
             machine_ns,

@@ -1,16 +1,12 @@
-"""The gateway's engine with scripted answers and no ledger, and a real server around an app."""
+"""The gateway's engine with scripted answers and no ledger."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
-
-import uvicorn
 
 from cost_models.pricing import Price
 from cost_models.types import Arm
@@ -23,9 +19,7 @@ from router.types import Answer, Chunk, Sample, SampleRequest
 from storage.errors import EntryNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
-
-    from fastapi import FastAPI
+    from collections.abc import AsyncGenerator, Sequence
 
     from cost_models.errors import RheostatError
     from router.routing.types import ChatRequest
@@ -171,23 +165,6 @@ class ScriptedEngine:
             overhead_s=0.0015,
             calls=meter.calls,
         )
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve ``app`` on a free loopback port, in a thread of its own; give its address."""
-    config = uvicorn.Config(app, port=0, log_level="critical", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def slow(delay_s: float, text: str = "four") -> Reply:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import typer
 
 from router.cli.main import app
+from router.gateway.config import (
+    AuthConfig,
+    BudgetConfig,
+    Config,
+    ModelConfig,
+    PriceConfig,
+    ThroughputConfig,
+)
+from router.gateway.handlers import FORMS, HTTP_CODES
+from router.gateway.schemas import Compute
+from router.gateway.strict import CODES
 from router.providers.weights import manifest
 from router.strategies.registry import STRATEGIES
 
@@ -25,6 +39,7 @@ def page(name: str) -> str:
 
 def commands() -> list[str]:
     """Every command as it is typed, such as ``rheostat models fetch``."""
+
     def walk(command: object, typed: str) -> list[str]:
         below = getattr(command, "commands", None)
         if below is None:
@@ -38,6 +53,82 @@ def commands() -> list[str]:
 def test_every_command_is_described(command: str) -> None:
     """A command has its own heading on the page about the command line."""
     assert re.search(rf"^##+ `{re.escape(command)}[` ]", page("cli"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("typed", commands())
+def test_every_option_is_described_with_its_command(typed: str) -> None:
+    """The section of a command names each of its options and arguments, and no other option."""
+    command = typer.main.get_command(app)
+    for name in typed.split()[1:]:
+        command = command.commands[name]
+    section = page("cli").partition(f"## `{typed}`")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(-[\w-]+|[A-Z]+)[ `]", row)}
+    known = {
+        name
+        for parameter in command.params
+        for name in (
+            parameter.opts
+            if parameter.param_type_name == "option"
+            else [str(parameter.name).upper()]
+        )
+    }
+    assert told == known - {"--help"}
+
+
+def headed(text: str, heading: str) -> str:
+    """Give the part of a page under a heading, up to the next one of its level."""
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "heading"),
+    [
+        (Config, "The file"),
+        (ModelConfig, "Models"),
+        (PriceConfig, "Models"),
+        (ThroughputConfig, "Models"),
+        (BudgetConfig, "Budgets"),
+        (AuthConfig, "Keys"),
+        (Compute, "What a request may ask for"),
+    ],
+)
+def test_every_key_is_described(shape: type, heading: str) -> None:
+    """Keys of the configuration, and what a request may ask for, are where a reader looks."""
+    text = headed(page("configuration"), heading)
+    for key in shape.model_fields:
+        assert re.search(rf"`{key}[`:]|\b{key}: ", text), key
+
+
+def test_every_error_code_is_described() -> None:
+    """What a client can be told is in the table of errors."""
+    table = headed(page("configuration"), "Errors")
+    codes = {form.code for form in FORMS.values()} | set(CODES.values()) | set(HTTP_CODES.values())
+    for source in (ROOT / "router").rglob("*.py"):
+        codes |= set(re.findall(r'code="(\w+)"', source.read_text("utf-8")))
+    assert codes - set(re.findall(r"`(\w+)`", table)) == set()
+
+
+def test_every_parameter_of_a_strategy_is_described() -> None:
+    """The table of parameters has each with its default."""
+    text = page("strategies")
+    for name, strategy in STRATEGIES.items():
+        for parameter in fields(strategy):
+            shown = parameter.default or "the shipped ones"
+            assert f"| `{name}`: `{parameter.name}` | {shown} |" in text
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name
+)
+def test_what_examples_import_is_there(path: Path) -> None:
+    """Python in the documentation is valid, and every name that it imports exists."""
+    for block in re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL):
+        for line in ast.walk(ast.parse(block)):
+            if isinstance(line, ast.ImportFrom):
+                module = importlib.import_module(str(line.module))
+                for name in line.names:
+                    assert hasattr(module, name.name), f"{line.module}.{name.name}"
 
 
 def test_every_strategy_is_described_with_its_source() -> None:

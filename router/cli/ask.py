@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import typer
 
+from cost_models.money import NANO_PER_USD
 from policies.types import AnswerKind
-from router.cli.console import console, errors_shown, usd
+from router.cli.console import console, errors_shown, fail, plain_table, usd
 
 if TYPE_CHECKING:
     from router.gateway.config import Config
@@ -51,7 +52,8 @@ def ask(
         screen.rule(style="dim")
         predicted = served.decision.predicted_quality
         screen.print(
-            f"{served.decision.arm}  {usd(served.cost_nano_usd / 1e9)}  {served.latency_s:.1f} s"
+            f"{served.decision.arm}  {usd(served.cost_nano_usd / NANO_PER_USD)}  "
+            f"{served.latency_s:.1f} s"
             + (f"  predicted right: {predicted:.0%}" if predicted is not None else "")
             + (f"  answer: {served.answer.value}" if served.answer.value else ""),
             markup=False,
@@ -101,9 +103,7 @@ def _limited(
 
     from router.routing.types import Limits
 
-    limits = Limits(
-        accuracy_target=accuracy_target, max_cost_usd=max_cost_usd, strategy=strategy
-    )
+    limits = Limits(accuracy_target=accuracy_target, max_cost_usd=max_cost_usd, strategy=strategy)
     return replace(request, limits=limits)
 
 
@@ -122,27 +122,31 @@ async def _plan(config: Config, request: ChatRequest) -> Plan:
 
 
 def _show(found: Plan) -> None:
-    from rich.table import Table
-
+    screen = console()
     chosen = found.decision.arm if found.decision else None
-    table = Table("", "arm", "right", "cost", "at most", "seconds", "why not")
+    table = plain_table("arm", "right", "cost", "at most", "seconds")
     for candidate in found.candidates:
         quality = candidate.predicted_quality
         cost = candidate.expected_cost_usd
         most = candidate.worst_case_nano_usd
         seconds = candidate.expected_latency_s
         table.add_row(
-            "=>" if candidate.arm == chosen else "",
-            str(candidate.arm),
+            f"{'>' if candidate.arm == chosen else ' '} {candidate.arm}",
             "-" if quality is None else f"{quality:.0%}",
             "-" if cost is None else usd(cost),
-            "-" if most is None else usd(most / 1e9),
+            "-" if most is None else usd(most / NANO_PER_USD),
             "-" if seconds is None else f"{seconds:.1f}",
-            candidate.rejected or "",
         )
-    screen = console()
     screen.print(table)
+    for candidate in found.candidates:
+        if candidate.rejected is not None:
+            screen.print(f"out: {candidate.arm}: {candidate.rejected}", markup=False)
     if found.difficulty is not None:
-        screen.print(f"difficulty {found.difficulty:.2f}, policy {found.policy_version}")
-    if found.decision is not None:
-        screen.print(found.decision.reason, markup=False)
+        strange = "" if found.in_distribution else ", unlike anything seen"
+        screen.print(
+            f"difficulty {found.difficulty:.2f}{strange}; policy {found.policy_version}",
+            markup=False,
+        )
+    if found.decision is None:
+        fail("no arm is left for this question; allow more arms or loosen its limits")
+    screen.print(f"{found.decision.arm}: {found.decision.reason}", markup=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cost_models.errors import RheostatError
 from cost_models.pricing import shipped_context_window
 from router.errors import ConfigError
 from router.providers.registry import Providers
@@ -14,7 +15,7 @@ from router.routing.catalog import Catalog, Model
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -123,26 +124,37 @@ async def running_service(config: Config) -> AsyncIterator[RoutingService]:
 
 
 def build_app(
-    config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
+    config: Config,
+    questions: Iterable[Posed] = (),
+    weights_directory: Path | None = None,
+    on_failure: Callable[[RheostatError], object] = lambda _error: None,
 ) -> FastAPI:
-    """Build the gateway; models are loaded and the ledger is tended when the server starts it."""
-    from functools import partial
+    """Build the gateway; models are loaded and the ledger is tended when the server starts it.
 
+    ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting.
+    """
     from router.gateway.app import create_app
 
     service = build_service(config, questions, weights_directory)
-    return create_app(
-        service,
-        config.gateway_settings(),
-        on_start=partial(start_service, service),
-        on_stop=service.aclose,
-    )
+
+    async def start() -> None:
+        try:
+            await start_service(service)
+        except RheostatError as error:
+            on_failure(error)
+            raise
+
+    return create_app(service, config.gateway_settings(), on_start=start, on_stop=service.aclose)
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
     api_key = None if model.api_key is None else model.api_key.get_secret_value()
     provider = providers.build(
-        model.name, model.model, base_url=model.base_url, api_key=api_key
+        model.name,
+        model.model,
+        base_url=model.base_url,
+        api_key=api_key,
+        context_tokens=model.context_tokens,
     )
     context_tokens, max_output_tokens = _windows(model, provider)
     throughput = None if model.throughput is None else model.throughput.to_throughput()
@@ -166,7 +178,7 @@ def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
 
 def _windows(model: ModelConfig, provider: Provider) -> tuple[int | None, int | None]:
     """Give the limits of prompt plus completion and of one completion, None where unknown."""
-    known = (getattr(provider, "context_tokens", None), None)
+    known: tuple[int | None, int | None] = (getattr(provider, "context_tokens", None), None)
     if model.local_name is None and not model.is_simulated:
         known = shipped_context_window(model.model)
     return model.context_tokens or known[0], model.max_output_tokens or known[1]

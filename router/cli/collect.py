@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.types import Arm
-    from router.questions.base import Question
     from router.jobs.collect import CollectSettings
+    from router.questions.base import Question
     from router.routing.catalog import Catalog
 
 

@@ -14,6 +14,8 @@ from cost_models.errors import RheostatError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.table import Table
+
 EXIT_PROBLEM = 1
 
 
@@ -22,9 +24,16 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def say_error(message: str) -> None:
+    """Print what went wrong and what to do, on standard error."""
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True
+    )
+
+
 def fail(message: str) -> NoReturn:
     """Print what went wrong and what to do, on standard error, and end with status 1."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(message)}")
+    say_error(message)
     raise typer.Exit(EXIT_PROBLEM)
 
 
@@ -38,6 +47,18 @@ def errors_shown() -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+def plain_table(first: str, *figures: str) -> Table:
+    """Make a table that fits 80 columns: one folding column of names, then figures."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for figure in figures:
+        table.add_column(figure, justify="right", no_wrap=True)
+    return table
 
 
 def _escaped(text: str) -> str:

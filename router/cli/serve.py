@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.console import console, errors_shown, fail
+from router.cli.console import EXIT_PROBLEM, console, errors_shown, fail, say_error
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,7 +46,7 @@ def serve(
             partial(served_app, config),
             factory=True,
             workers=workers,
-            log_level="warning",
+            log_level="critical",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
         )
@@ -59,15 +59,15 @@ def serve(
             with suppress(KeyboardInterrupt):
                 server.run(sockets=[listening])
             if not server.started:
-                raise typer.Exit(1)
+                raise typer.Exit(EXIT_PROBLEM)
 
 
 def served_app(config: Path) -> FastAPI:
-    """Build the application inside the process that serves it."""
+    """Build the application inside the process that serves it, and say why it cannot start."""
     from router.cli.build import build_app
     from router.gateway.config import load
 
-    return build_app(load(config))
+    return build_app(load(config), on_failure=lambda error: say_error(str(error)))
 
 
 def listen(host: str, port: int) -> socket.socket:

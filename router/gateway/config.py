@@ -31,6 +31,9 @@ from cost_models.pricing import Price, shipped_price
 from router.errors import ConfigError, StrategyConfigError
 from router.gateway.settings import GatewaySettings
 from router.gateway.strict import Problem, Strict, nearest, problems, wrong
+from router.providers.simulated import PREFIX as SIMULATED_PREFIX
+from router.providers.simulated import SIMULATED_MODELS
+from router.providers.weights import manifest
 from router.routing.types import AUTO
 from router.strategies.registry import parse_strategy
 
@@ -126,6 +129,17 @@ class ModelConfig(Strict):
             message = f"{name!r} is reserved for routing; give the model another name"
             raise wrong(message)
         return name
+
+    @field_validator("model")
+    @classmethod
+    def _is_known_here(cls, model: str) -> str:
+        for prefix, names in ((LOCAL, manifest()), (SIMULATED, SIMULATED_MODELS)):
+            name = model.removeprefix(prefix)
+            if name != model and name.removeprefix(SIMULATED_PREFIX) not in names:
+                known = [prefix + name for name in names]
+                message = f"there is no model {model!r}{nearest(model, known)}"
+                raise wrong(message)
+        return model
 
     @field_validator("base_url")
     @classmethod

@@ -81,8 +81,17 @@ def nearest(key: object, known: Iterable[str]) -> str:
 def problems(
     errors: Sequence[ErrorDetails] | Sequence[Mapping[str, Any]], hidden: Collection[str] = ()
 ) -> list[Problem]:
-    """Translate validation errors; values at places that end in a ``hidden`` name are not shown."""
-    return [_problem(error, hidden) for error in errors]
+    """Translate validation errors; values at places that end in a ``hidden`` name are not shown.
+
+    A list is not also called too short because its items are wrong.
+    """
+    paths = [tuple(error["loc"]) for error in errors]
+    return [
+        _problem(error, hidden)
+        for error, path in zip(errors, paths, strict=True)
+        if error["type"] != "too_short"
+        or not any(other[: len(path)] == path and len(other) > len(path) for other in paths)
+    ]
 
 
 def _problem(error: Mapping[str, Any], hidden: Collection[str]) -> Problem:

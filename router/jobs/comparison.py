@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +92,18 @@ class Result:
         return Counter(answer.arm for answer in self.answers)
 
 
+def joined(first: Result, second: Result) -> Result:
+    """Put the answers of one contestant to further questions behind the first ones."""
+    return Result(first.contestant, (*first.answers, *second.answers))
+
+
 def wilson(n_correct: int, n: int) -> tuple[float, float]:
-    """Give the 95 % score interval of a proportion (Wilson 1927), within [0, 1]."""
+    """Give the 95 % score interval of a proportion (Wilson 1927), within [0, 1], share inside."""
     share = n_correct / n
     spread = Z_95 * Z_95 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z_95 * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def accuracy_gain(a: Result, b: Result, seed: int = 0) -> tuple[float, float, float]:
@@ -114,6 +120,37 @@ def accuracy_gain(a: Result, b: Result, seed: int = 0) -> tuple[float, float, fl
     return float(differences.mean()), float(low), float(high)
 
 
+async def compare(  # noqa: PLR0913 - who asks whom what, how, and for how long
+    client: AsyncOpenAI,
+    contestants: Sequence[Contestant],
+    questions: Sequence[Question],
+    *,
+    round_size: int,
+    seconds: float,
+    concurrency: int,
+    progress: Callable[[Contestant, Graded], None],
+) -> tuple[Result, ...]:
+    """Ask round by round of every contestant in turn, until questions or time are over.
+
+    A round is ``round_size`` questions, the same for each contestant, so that the results stay
+    paired. The first round is always asked; another begins only if it is likely to end within
+    ``seconds`` of wall time.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    results = [Result(contestant, ()) for contestant in contestants]
+    for n_rounds, start in enumerate(range(0, len(questions), round_size)):
+        spent_s = loop.time() - started
+        if n_rounds and spent_s * (n_rounds + 1) / n_rounds > seconds:
+            break
+        asked = questions[start : start + round_size]
+        for i, contestant in enumerate(contestants):
+            told = partial(progress, contestant)
+            fresh = await ask_all(client, contestant, asked, concurrency, told)
+            results[i] = joined(results[i], fresh)
+    return tuple(results)
+
+
 async def ask_all(
     client: AsyncOpenAI,
     contestant: Contestant,
@@ -121,7 +158,10 @@ async def ask_all(
     concurrency: int,
     progress: Callable[[Graded], None],
 ) -> Result:
-    """Ask every question, at most ``concurrency`` at once; grade each and post the grade."""
+    """Ask every question, at most ``concurrency`` at once; grade each and post the grade.
+
+    The first error ends it: what is still being asked is cancelled, so that nothing more is spent.
+    """
     slots = asyncio.Semaphore(concurrency)
 
     async def one(question: Question) -> Graded:
@@ -130,7 +170,13 @@ async def ask_all(
         progress(graded)
         return graded
 
-    return Result(contestant, tuple(await asyncio.gather(*(one(q) for q in questions))))
+    tasks = [asyncio.ensure_future(one(question)) for question in questions]
+    try:
+        return Result(contestant, tuple(await asyncio.gather(*tasks)))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ask(client: AsyncOpenAI, contestant: Contestant, question: Question) -> Graded:
@@ -156,7 +202,7 @@ async def _ask(client: AsyncOpenAI, contestant: Contestant, question: Question) 
         question=question,
         arm=told["arm"],
         correct=correct,
-        cost_usd=Decimal(told["cost_usd"]),
+        cost_usd=Decimal(str(told["cost_usd"])),
         latency_s=latency_s,
         difficulty=told["difficulty"],
     )

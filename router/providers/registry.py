@@ -55,10 +55,17 @@ class Providers:
         self._machine: Machine | None = None
 
     def build(
-        self, name: str, model: str, *, base_url: str | None = None, api_key: str | None = None
+        self,
+        name: str,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        context_tokens: int | None = None,
     ) -> Provider:
         """Make the provider of ``model``, shown to clients as ``name``; nothing is contacted.
 
+        ``context_tokens`` is the window of an embedded model, at most what it was trained for.
         Raises ConfigError for a model or address that cannot be one, WeightsError for an
         embedded model whose weights are not installed.
         """
@@ -68,7 +75,7 @@ class Providers:
             msg = f"model {name!r}: {model!r} names no model; write {kind}{SEPARATOR}NAME"
             raise ConfigError(msg)
         if kind is ProviderKind.LOCAL:
-            return self._local(name, upstream_model)
+            return self._local(name, upstream_model, context_tokens)
         if kind is ProviderKind.SIMULATED:
             from router.providers.simulated import build_simulated  # noqa: PLC0415 - lazy
 
@@ -83,9 +90,9 @@ class Providers:
 
         return LiteLLMProvider(name, model, base_url=base_url, api_key=api_key)
 
-    def _local(self, name: str, weights_name: str) -> Provider:
+    def _local(self, name: str, weights_name: str, context_tokens: int | None) -> Provider:
         from router.providers import weights  # noqa: PLC0415 - only with embedded models
-        from router.providers.local import LocalProvider  # noqa: PLC0415
+        from router.providers.local import DEFAULT_CONTEXT_TOKENS, LocalProvider  # noqa: PLC0415
         from router.providers.machine import Machine  # noqa: PLC0415
 
         directory = self._weights_directory or weights.default_directory()
@@ -96,5 +103,13 @@ class Providers:
                 f"run: rheostat models fetch {weights_name}"
             )
             raise WeightsError(msg)
+        trained = weights.manifest()[weights_name].context_tokens
+        if context_tokens is not None and context_tokens > trained:
+            msg = (
+                f"model {name!r}: context_tokens is {context_tokens} and {weights_name!r} was "
+                f"trained for {trained}; lower it"
+            )
+            raise ConfigError(msg)
         self._machine = self._machine or Machine()
-        return LocalProvider(name, path, self._machine)
+        window = context_tokens or min(DEFAULT_CONTEXT_TOKENS, trained)
+        return LocalProvider(name, path, self._machine, context_tokens=window)

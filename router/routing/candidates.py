@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from cost_models.estimates import CallBound, worst_case_nano_usd
-from cost_models.money import NANO_PER_USD
+from cost_models.money import NANO_PER_USD, to_usd
 from cost_models.types import Arm
 from policies.types import AnswerKind
 from router.errors import RequestError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from router.strategies.base import Strategy
     from router.types import Task
 
+ALLOWED = "compute.allowed_models"
 VOTABLE_KINDS = frozenset(AnswerKind) - {AnswerKind.TEXT, AnswerKind.CODE, AnswerKind.TOOL_CALL}
 
 
@@ -26,9 +28,10 @@ class Offer:
     """An arm offered for one request. ``rejected`` says why it is out, None when it is feasible.
 
     ``prompt_tokens`` is an upper bound for the task's own messages; ``worst_case_nano_usd`` is
-    what is held, ``first_call_nano_usd`` what the first call needs at least. ``too_long`` and
-    ``too_dear`` tell those reasons apart: prompt and answer do not fit the model's context; the
-    first call does not fit the request's own cost cap.
+    what is held, never above the request's own cost cap; ``uncapped_nano_usd`` the most that the
+    arm could cost without that cap, ``first_call_nano_usd`` what its first call needs at least.
+    ``too_long`` and ``too_dear`` tell those reasons apart: prompt and answer do not fit the
+    model's context; the first call does not fit the cap.
     """
 
     arm: Arm
@@ -37,6 +40,7 @@ class Offer:
     prompt_tokens: int
     calls: tuple[CallBound, ...]
     worst_case_nano_usd: int
+    uncapped_nano_usd: int
     first_call_nano_usd: int
     rejected: str | None = None
     too_long: bool = False
@@ -46,7 +50,8 @@ class Offer:
 def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
     """Every arm of the models and strategies that the request allows, feasible or not.
 
-    Raises RequestError for a model or strategy that is not configured.
+    Raises RequestError for a model or strategy that is not configured, and for a named model that
+    is not among the allowed ones.
     """
     models = _models(catalog, request)
     strategies = _strategies(catalog, request)
@@ -54,12 +59,19 @@ def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
 
 
 def _models(catalog: Catalog, request: ChatRequest) -> list[Model]:
-    if request.model != AUTO:
-        return [_known_model(catalog, request.model, "model")]
     allowed = request.limits.allowed_models
     if allowed is None:
-        return list(catalog.models.values())
-    return [_known_model(catalog, name, "compute.allowed_models") for name in allowed]
+        if request.model == AUTO:
+            return list(catalog.models.values())
+        return [_known_model(catalog, request.model, "model")]
+    models = [_known_model(catalog, name, ALLOWED) for name in dict.fromkeys(allowed)]
+    if request.model == AUTO:
+        return models
+    named = _known_model(catalog, request.model, "model")
+    if named not in models:
+        msg = f"the model {named.name!r} is not among the allowed_models {', '.join(allowed)}"
+        raise RequestError(msg, param=ALLOWED)
+    return [named]
 
 
 def _known_model(catalog: Catalog, name: str, param: str) -> Model:
@@ -78,7 +90,7 @@ def _strategies(catalog: Catalog, request: ChatRequest) -> list[Strategy]:
         if request.model != AUTO:
             return [plain_strategy(catalog)]
         return list(catalog.strategies.values())
-    by_name = {strategy.name: strategy for strategy in reversed(catalog.strategies.values())}
+    by_name = {made.name: made for made in reversed(list(catalog.strategies.values()))}
     strategy = catalog.strategies.get(asked) or by_name.get(asked)
     if strategy is None:
         known = ", ".join(catalog.strategies)
@@ -100,9 +112,7 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     native_n = model.provider.native_n
     worst = worst_case_nano_usd(model.price, calls, model.throughput, native_n=native_n)
     first = worst_case_nano_usd(model.price, calls[:1], model.throughput, native_n=native_n)
-    cap = request.limits.max_cost_usd
-    if cap is not None:
-        worst = min(worst, int(cap * NANO_PER_USD))
+    cap = _cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
     too_long = _too_long(model, calls)
     too_dear = _too_dear(first, cap)
@@ -112,7 +122,8 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
         strategy=strategy,
         prompt_tokens=prompt_tokens,
         calls=calls,
-        worst_case_nano_usd=worst,
+        worst_case_nano_usd=worst if cap is None else min(worst, cap),
+        uncapped_nano_usd=worst,
         first_call_nano_usd=first,
         rejected=unfit or too_long or too_dear,
         too_long=unfit is None and too_long is not None,
@@ -157,10 +168,18 @@ def _too_long(model: Model, calls: tuple[CallBound, ...]) -> str | None:
     return None
 
 
-def _too_dear(first_call_nano_usd: int, max_cost_usd: float | None) -> str | None:
-    if max_cost_usd is None or first_call_nano_usd <= int(max_cost_usd * NANO_PER_USD):
+def _cap_nano_usd(max_cost_usd: float | None) -> int | None:
+    """Whole nano-USD of a cap, rounded down; the float is taken as the decimal that it shows."""
+    if max_cost_usd is None:
+        return None
+    nano_usd = Decimal(str(max_cost_usd)) * NANO_PER_USD
+    return int(nano_usd.to_integral_value(rounding=ROUND_FLOOR))
+
+
+def _too_dear(first_call_nano_usd: int, cap_nano_usd: int | None) -> str | None:
+    if cap_nano_usd is None or first_call_nano_usd <= cap_nano_usd:
         return None
     return (
-        f"its first call can cost {first_call_nano_usd / NANO_PER_USD:.9f} USD, "
-        f"above max_cost_usd {max_cost_usd}"
+        f"its first call can cost {to_usd(first_call_nano_usd):.9f} USD, "
+        f"above max_cost_usd {to_usd(cap_nano_usd):.9f}"
     )

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.estimates import CallBound
-    from policies.artifacts import FittedPolicy
     from policies.base import Policy
-    from policies.difficulty import Prediction
+    from policies.difficulty import DifficultyEstimator, Prediction
     from policies.types import Decision
     from policies.utility import UtilityPolicy
     from router.routing.candidates import Offer
@@ -82,19 +81,17 @@ class Choice:
         feasible = self._feasible()
         if not feasible:
             raise self._refused()
-        limits = self.request.limits
-        return self.policy.choose(
-            self._forecast(feasible),
-            PolicyLimits(limits.accuracy_target, limits.max_cost_usd, limits.max_latency_s),
-            self.rng,
-        )
+        return self.policy.choose(self._forecast(feasible), self._limits(), self.rng)
 
     def offer(self, arm: Arm) -> Offer:
         """Give the offer of an arm."""
         return next(offer for offer in self.offers if offer.arm == arm)
 
     def within(self, free_nano_usd: int) -> Choice | None:
-        """Keep the offers whose worst case fits into ``free_nano_usd``; None if none does."""
+        """Keep the offers whose worst case fits into ``free_nano_usd``; None if none can be picked.
+
+        What fits has to keep the request's limits as well.
+        """
         dear = "its worst case does not fit what is left of the budget"
         kept = tuple(
             replace(offer, rejected=dear)
@@ -103,7 +100,7 @@ class Choice:
             for offer in self.offers
         )
         choice = replace(self, offers=kept)
-        return choice if choice._feasible() else None  # noqa: SLF001 - of the same class
+        return choice if choice._can_decide() else None  # noqa: SLF001 - of the same class
 
     def plan(self) -> Plan:
         """Show every arm with its predictions, and the decision; it is None where none is left."""
@@ -123,13 +120,14 @@ class Choice:
 
     def _candidate(self, i: int) -> Candidate:
         offer, priced = self.offers[i], self.priced[i]
-        limits, rejected = self.request.limits, offer.rejected
-        if rejected is None and limits.max_cost_usd is not None:
-            if priced.expected_cost_usd > limits.max_cost_usd:
-                rejected = f"it is expected to cost more than max_cost_usd {limits.max_cost_usd:g}"
-        if rejected is None and limits.max_latency_s is not None:
-            if priced.expected_latency_s > limits.max_latency_s:
-                rejected = f"it is expected to take more than max_latency_s {limits.max_latency_s:g}"
+        limits = self.request.limits
+        too_dear = _above(priced.expected_cost_usd, limits.max_cost_usd)
+        too_slow = _above(priced.expected_latency_s, limits.max_latency_s)
+        rejected = offer.rejected
+        if rejected is None and too_dear:
+            rejected = f"it is expected to cost more than max_cost_usd {limits.max_cost_usd:g}"
+        elif rejected is None and too_slow:
+            rejected = f"it is expected to take longer than max_latency_s {limits.max_latency_s:g}"
         return Candidate(
             arm=offer.arm,
             predicted_quality=(
@@ -140,6 +138,16 @@ class Choice:
             worst_case_nano_usd=offer.worst_case_nano_usd,
             rejected=rejected,
         )
+
+    def _limits(self) -> PolicyLimits:
+        limits = self.request.limits
+        return PolicyLimits(limits.accuracy_target, limits.max_cost_usd, limits.max_latency_s)
+
+    def _can_decide(self) -> bool:
+        feasible = self._feasible()
+        if not feasible:
+            return False
+        return bool(self.policy.probability(self._forecast(feasible), self._limits()).any())
 
     def _feasible(self) -> list[int]:
         return [i for i, offer in enumerate(self.offers) if offer.rejected is None]
@@ -156,14 +164,16 @@ class Choice:
         )
 
     def _refused(self) -> RequestError | NoAffordableArmError:
-        reasons = {offer.rejected or "": offer for offer in self.offers}
-        told = "; ".join(f"{offer.arm}: {reason}" for reason, offer in reasons.items())
+        first: dict[str, Arm] = {}
+        for offer in self.offers:
+            first.setdefault(offer.rejected or "", offer.arm)
+        told = "; ".join(f"{arm}: {reason}" for reason, arm in first.items())
         if any(offer.too_dear for offer in self.offers):
             return NoAffordableArmError(
                 f"no arm can serve this request within its limits ({told}); raise max_cost_usd, "
                 "lower max_tokens, or allow more arms"
             )
-        too_long = all(offer.too_long for offer in self.offers)
+        too_long = any(offer.too_long for offer in self.offers)
         return RequestError(
             f"no arm can serve this request as it is written ({told})",
             param="messages" if too_long else None,
@@ -171,57 +181,65 @@ class Choice:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _InService:
+    """The policy in service as the operator wants it, and its version in the ledger."""
+
+    stored_version: str
+    estimator: DifficultyEstimator
+    policy: UtilityPolicy
+
+
 @dataclass(slots=True)
 class Chooser:
     """Choose with the policy in service, which ``follow`` reads from the ledger.
 
-    ``rng`` is the only source of chance.
+    ``rng`` is the only source of chance. ``follow`` may be called from another thread: a request
+    sees either the old policy with its estimator or the new one with its own, never a mixture.
     """
 
     catalog: Catalog
     settings: ChooserSettings = field(default_factory=ChooserSettings)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
-    _fitted: FittedPolicy | None = field(default=None, init=False)
-    _policy: Policy | None = field(default=None, init=False)
+    _in_service: _InService | None = field(default=None, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
     def consider(self, request: ChatRequest, offers: Sequence[Offer]) -> Choice:
         """Forecast every offer; nothing is decided yet."""
-        fitted = self._fitted
+        used = self._in_service
         arms = [offer.arm for offer in offers]
         prediction = None
-        if fitted is not None:
-            prediction = fitted.estimator.predict([request.task.text], arms)
+        policy: Policy = self._safe_policy() if used is None else used.policy
+        if request.model != AUTO:
+            policy = FixedPolicy(arms[0])
+        if used is not None:
+            prediction = used.estimator.predict([request.task.text], arms)
         return Choice(
             request=request,
             offers=tuple(offers),
             priced=tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers)),
             prediction=prediction,
-            policy=self._policy_for(request, arms),
+            policy=policy,
             rng=self.rng,
         )
 
     def follow(self, ledger: Ledger) -> None:
-        """Take over the policy that is in service, if it is another one than before."""
+        """Take over the policy that is in service, if it is another one than before.
+
+        Raises PolicyNotReadyError for one that cannot be read: the one before stays in use.
+        """
         stored = ledger.read(policy_in_service)
         if stored is None:
-            self._fitted = self._policy = None
-        elif self._fitted is None or self._fitted.version != stored.version:
+            self._in_service = None
+        elif self._in_service is None or self._in_service.stored_version != stored.version:
             fitted = artifacts.from_bytes(stored.artifact)
-            self._policy = adjusted(fitted.policy, self.settings)
-            self._fitted = fitted
+            policy = adjusted(fitted.policy, self.settings)
+            self._in_service = _InService(stored.version, fitted.estimator, policy)
 
     def observe(self, arm: Arm, latency_s: float) -> None:
         """Take note of how long an arm took."""
         known = self._latency_s.get(arm, latency_s)
         self._latency_s[arm] = known + MEMORY * (latency_s - known)
-
-    def _policy_for(self, request: ChatRequest, arms: Sequence[Arm]) -> Policy:
-        if request.model != AUTO:
-            return FixedPolicy(arms[0])
-        if self._policy is None:
-            self._policy = self._safe_policy()
-        return self._policy
 
     def _safe_policy(self) -> SafePolicy:
         """Before any fit: the dearest model, reasoning step by step where that is configured."""
@@ -232,12 +250,13 @@ class Chooser:
         return SafePolicy(arm) if exploration is None else SafePolicy(arm, exploration)
 
     def _price(self, offer: Offer, i: int, prediction: Prediction | None) -> PricedArm:
+        """Expect what the estimator says of an arm that it knows, else what its own price says."""
         cost_usd, busy_s = _expected(offer)
-        if prediction is not None and prediction.cost_usd is not None:
+        if prediction is not None and prediction.cost_usd is not None and prediction.known[i]:
             cost_usd = float(prediction.cost_usd[0, i])
         return PricedArm(
             arm=offer.arm,
-            expected_cost_usd=min(cost_usd, offer.worst_case_nano_usd / NANO_PER_USD),
+            expected_cost_usd=min(cost_usd, offer.uncapped_nano_usd / NANO_PER_USD),
             worst_case_nano_usd=offer.worst_case_nano_usd,
             expected_latency_s=self._latency_s.get(offer.arm, busy_s),
         )
@@ -245,22 +264,32 @@ class Chooser:
 
 def adjusted(policy: UtilityPolicy, settings: ChooserSettings) -> UtilityPolicy:
     """Give a fitted policy with what the operator fixes; its version says what was changed."""
-    fixed = {
-        "epsilon": settings.exploration,
-        "accuracy_target": settings.accuracy_target,
-        "shadow_price_per_usd": settings.shadow_price_per_usd,
-    }
-    changed = {
-        name: value
-        for name, value in fixed.items()
-        if value is not None and value != getattr(policy, name)
-    }
-    if settings.shadow_price_per_usd is not None and settings.accuracy_target is None:
-        changed["accuracy_target"] = None
-    if not changed:
-        return policy
-    told = ",".join(f"{name}={value}" for name, value in sorted(changed.items()))
-    return replace(policy, **changed, version=f"{policy.version}:{told}")
+    epsilon = policy.epsilon if settings.exploration is None else settings.exploration
+    price, target = policy.shadow_price_per_usd, policy.accuracy_target
+    if settings.shadow_price_per_usd is not None:
+        price, target = settings.shadow_price_per_usd, None
+    if settings.accuracy_target is not None:
+        target = settings.accuracy_target
+    changed = [
+        f"{name}={now}"
+        for name, now, before in (
+            ("accuracy_target", target, policy.accuracy_target),
+            ("epsilon", epsilon, policy.epsilon),
+            ("shadow_price_per_usd", price, policy.shadow_price_per_usd),
+        )
+        if now != before
+    ]
+    return replace(
+        policy,
+        epsilon=epsilon,
+        shadow_price_per_usd=price,
+        accuracy_target=target,
+        version=":".join([policy.version, *changed]),
+    )
+
+
+def _above(expected: float, limit: float | None) -> bool:
+    return limit is not None and expected > limit
 
 
 def _expected(offer: Offer) -> tuple[float, float]:

@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from collections import deque
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cost_models.errors import BudgetExceededError, RheostatError
+from policies.errors import NoAffordableArmError
 from policies.types import Query
 from router.providers.metered import Allowance, Meter
 from router.routing.candidates import offers
 from router.routing.types import Served
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import LedgerError
+from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from policies.types import Decision
     from router.routing.candidates import Offer
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from storage.store import Ledger
 
 T = TypeVar("T")
+CLIENT_LEFT = "the client left"
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -78,7 +81,8 @@ class RoutingService:
     """Serve requests over a catalog, a chooser and the ledger; built once, at start.
 
     Every request that reached its hold is settled, also when the strategy raised, the client
-    left, or the server is stopping: ``aclose`` waits for what is in flight.
+    left, or the server is stopping: ``aclose`` waits for settlements under way. One that the
+    ledger could not take is tried again with every heartbeat; its hold stays until then.
     """
 
     catalog: Catalog
@@ -87,6 +91,7 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
+    _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
@@ -98,10 +103,11 @@ class RoutingService:
         """Wait for settlements under way, then close the models and the ledger."""
         if self._heart is not None:
             self._heart.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._heart
+            await asyncio.wait({self._heart})
         while self._settling:
             await asyncio.wait(self._settling)
+        with suppress(LedgerError):
+            await asyncio.to_thread(self._settle_again)
         for model in self.catalog.models.values():
             await model.provider.aclose()
         await asyncio.to_thread(self.ledger.close)
@@ -124,25 +130,24 @@ class RoutingService:
             raise
         return await self._finish(run, answer)
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk | Served]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk | Served, None]:
         """Serve one request piece by piece: chunks, then the served request after its commit.
 
         A plain call streams as the upstream does; any other strategy gives its answer whole.
         """
         run = await self._begin(request)
-        pieces: list[str] = []
-        strategy = run.offer.strategy
+        strategy, task = run.offer.strategy, request.task
         try:
-            if isinstance(strategy, Direct) and request.task.n == 1:
-                finish_reason = "stop"
-                async for chunk in run.meter.stream(strategy.request(request.task)):
-                    pieces.append(str(chunk.delta.get("content") or ""))
-                    finish_reason = chunk.finish_reason or finish_reason
-                    yield chunk
-                sample = Sample("".join(pieces), finish_reason)
-                answer = strategy.answer(request.task, (sample,))
+            if isinstance(strategy, Direct) and task.n == 1:
+                text, finish_reason = "", "stop"
+                async with aclosing(run.meter.stream(strategy.request(task))) as chunks:
+                    async for chunk in chunks:
+                        text += str(chunk.delta.get("content") or "")
+                        finish_reason = chunk.finish_reason or finish_reason
+                        yield chunk
+                answer = strategy.answer(task, (Sample(text, finish_reason),))
             else:
-                answer = await strategy.run(request.task, run.meter)
+                answer = await strategy.run(task, run.meter)
                 for chunk in _whole(answer):
                     yield chunk
         except BaseException as error:
@@ -175,7 +180,11 @@ class RoutingService:
         asked = self._asked(request)
         choice = self._consider(request)
         while True:
-            decision = choice.decide()
+            try:
+                decision = choice.decide()
+            except NoAffordableArmError as error:
+                await self._refuse(Refusal(asked, str(error)))
+                raise
             offer = choice.offer(decision.arm)
             entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
             opening = asyncio.ensure_future(
@@ -191,13 +200,19 @@ class RoutingService:
                 free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
                 cheaper = choice.within(min(free, offer.worst_case_nano_usd - 1))
                 if cheaper is None:
-                    refusal = Refusal(asked, str(error), arm=decision.arm, cause=error)
-                    await asyncio.to_thread(self.ledger.refuse, refusal, self.clock())
+                    await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
                     raise
                 choice = cheaper
             else:
                 meter = self._meter(offer)
                 return _Run(request, entry_id, offer, decision, meter, started_s)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Write a refusal down; a ledger that cannot take it does not change what is answered."""
+        try:
+            await self._kept(asyncio.to_thread(self.ledger.refuse, refusal, self.clock()))
+        except LedgerError as error:
+            LOG.warning("a refusal was not written to the ledger: %s", error)
 
     def _asked(self, request: ChatRequest) -> Asked:
         query = Query(
@@ -268,14 +283,34 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(asyncio.to_thread(self.ledger.settle, settle, self.clock()))
+        return await self._kept(asyncio.to_thread(self._write, settle))
+
+    def _write(self, settle: SettleEntry) -> Settlement:
+        """Settle an entry, or keep it for later if the ledger cannot take it now."""
+        try:
+            return self.ledger.settle(settle, self.clock())
+        except LedgerUnavailableError as error:
+            LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
+            self._unsettled.append(settle)
+            raise
+
+    def _settle_again(self) -> None:
+        """Settle what the ledger could not take; LedgerUnavailableError if it still cannot."""
+        while self._unsettled:
+            try:
+                self.ledger.settle(self._unsettled[0], self.clock())
+            except LedgerUnavailableError:
+                raise
+            except RheostatError as error:
+                LOG.warning("entry %d stays open: %s", self._unsettled[0].entry_id, error)
+            self._unsettled.popleft()
 
     async def _undo(self, opening: asyncio.Future[int]) -> None:
         """Settle at nothing an entry whose client left while its hold was being written."""
         with suppress(RheostatError):
             entry_id = await opening
-            settle = SettleEntry(entry_id, (), 0.0, complete=False, error="the client left")
-            await asyncio.to_thread(self.ledger.settle, settle, self.clock())
+            settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
+            await asyncio.to_thread(self._write, settle)
 
     async def _kept(self, work: Awaitable[T]) -> T:
         """Await ``work`` to its end even if the caller is cancelled meanwhile."""
@@ -287,17 +322,19 @@ class RoutingService:
         return work
 
     async def _beat(self) -> None:
+        """Beat until cancelled: an error that ended this would let others take us for dead."""
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             try:
-                await asyncio.to_thread(self._tend)
-            except LedgerError as error:
-                LOG.warning("the heartbeat did not reach the ledger: %s", error)
+                await self._kept(asyncio.to_thread(self._tend))
+            except RheostatError as error:
+                LOG.warning("the heartbeat met an error: %s", error)
 
     def _tend(self) -> None:
         """Say that this replica lives, charge what dead ones left open, follow promotions."""
         now = self.clock()
         self.ledger.beat(now)
+        self._settle_again()
         for entry in self.ledger.recover(now, self.settings.stale_after_s):
             LOG.warning(
                 "request %s was left open by a dead process; charged %d nano-USD, in doubt",
@@ -309,9 +346,13 @@ class RoutingService:
 
 def _whole(answer: Answer) -> tuple[Chunk, ...]:
     """Give a finished answer as the chunks of a stream."""
+    (shown,) = answer.choices[:1] or (Sample(answer.text),)
+    said = {"refusal": shown.refusal} if shown.refusal else {"content": answer.text}
+    if shown.reasoning:
+        said["reasoning_content"] = shown.reasoning
     return (
         Chunk({"role": "assistant", "content": ""}),
-        Chunk({"content": answer.text}),
+        Chunk(said, logprobs=shown.logprobs),
         Chunk({}, finish_reason=answer.finish_reason),
     )
 
@@ -323,5 +364,5 @@ def _told(error: BaseException | None) -> str | None:
     if isinstance(error, RheostatError):
         return str(error)
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return "the client left"
+        return CLIENT_LEFT
     return type(error).__name__

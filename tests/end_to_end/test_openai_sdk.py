@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from scripted_engine import ScriptedEngine, serving
+from scripted_engine import ScriptedEngine
 
 from cost_models.errors import BudgetExceededError, BudgetFacts
 from router.errors import ProviderError, RequestError
 from router.gateway.app import create_app
+from router.gateway.background import serving
 from router.gateway.settings import GatewaySettings
 from router.providers.scripted import Reply
 

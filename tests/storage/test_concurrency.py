@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import event
 
 import storage
 from cost_models.budgets import Budget, Period
@@ -162,3 +163,33 @@ def test_a_locked_sqlite_file_is_busy(tmp_path: Path) -> None:
         migrate(second)
     first.dispose()
     second.dispose()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+def test_money_that_comes_free_while_a_hold_is_refused_is_used(
+    empty_url: str,
+    opening: Callable[..., OpenEntry],
+    call: Callable[..., Call],
+    now: datetime,
+) -> None:
+    """No refusal says in its own figures that the request would have fitted."""
+    mine, others = (Ledger(create_ledger_engine(empty_url)) for _ in range(2))
+    migrate(mine.engine)
+    mine.declare_budgets([Budget("organisation", Period.DAY, HOLD)])
+    entry_id = others.open(opening("first", HOLD), now)
+    settled = []
+
+    @event.listens_for(mine.engine, "before_cursor_execute")
+    def settle_the_other(*arguments: object) -> None:
+        statement = str(arguments[2])
+        if "FROM budget_windows" in statement and not settled:
+            settled.append(others.settle(SettleEntry(entry_id, (call(0),), latency_s=0), now))
+
+    mine.open(opening("second", HOLD), now)
+    assert len(settled) == 1
+    (status,) = mine.budget_status(now)
+    assert (status.facts.spent_nano_usd, status.facts.held_nano_usd) == (0, HOLD)
+    assert mine.examine() == []
+    mine.close()
+    others.close()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 import pytest
-from scripted_engine import ScriptedEngine, serving
+from scripted_engine import ScriptedEngine
 
 from router.gateway.app import create_app
+from router.gateway.background import serving
 from router.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:

@@ -79,9 +79,9 @@ def test_the_shipped_price_map_knows_well_known_models() -> None:
 
 def test_a_local_model_costs_what_the_machine_costs() -> None:
     """Local models need no price of their own, only that of the machine."""
-    config = read("machine: {usd_per_hour: 0.085}\nmodels: [{name: a, model: local/tiny}]")
+    config = read("machine: {usd_per_hour: 0.085}\nmodels: [{name: a, model: local/smollm2-135m}]")
     assert config.price_of(config.models[0]).usd_per_machine_hour == Decimal("0.085")
-    assert config.models[0].local_name == "tiny"
+    assert config.models[0].local_name == "smollm2-135m"
     assert config.uses_local_models
 
 
@@ -89,7 +89,7 @@ def test_a_throughput_is_read_for_an_owned_model() -> None:
     """Measured speeds may be given, with how much slower than that a call may run."""
     config = read(
         "machine: {usd_per_hour: 1}\n"
-        "models: [{name: a, model: local/tiny, throughput: "
+        "models: [{name: a, model: local/smollm2-135m, throughput: "
         "{prompt_tokens_per_s: 100, completion_tokens_per_s: 20.5}}]"
     )
     assert config.models[0].throughput is not None
@@ -185,7 +185,7 @@ def test_what_is_shown_can_be_read_again() -> None:
             id="an unknown price",
         ),
         pytest.param(
-            "models: [{name: a, model: local/tiny}]",
+            "models: [{name: a, model: local/smollm2-135m}]",
             ["models[0].price", "machine: {usd_per_hour"],
             id="a local model on a machine without a price",
         ),
@@ -360,3 +360,18 @@ def test_loading_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_a_wrong_item_is_not_also_called_a_list_that_is_too_short() -> None:
+    """One mistake gives one line."""
+    with pytest.raises(ConfigError) as raised:
+        read("models: [{name: a, model: openai/gpt-4o-mini, prize: 3}]")
+    assert len(str(raised.value).splitlines()) == 1
+    assert "did you mean 'price'?" in str(raised.value)
+
+
+@pytest.mark.parametrize("model", ["local/smollm2-135n", "simulated/smol"])
+def test_a_model_that_does_not_exist_here_is_named_with_those_that_do(model: str) -> None:
+    """Embedded and simulated models are known, so a misspelt one fails when the file is read."""
+    with pytest.raises(ConfigError, match="there is no model .*(did you mean|use one of)"):
+        read(f"machine: {{usd_per_hour: 1}}\nmodels: [{{name: a, model: {model}}}]")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted_engine import ScriptedEngine, serving
+from scripted_engine import ScriptedEngine
 
 from router.gateway.app import create_app
+from router.gateway.background import serving
 from router.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:

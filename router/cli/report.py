@@ -1,0 +1,142 @@
+"""``rheostat report``: what was spent and what it bought, from the ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cost_models.money import format_usd
+from router.cli.console import console, errors_shown, plain_table, usd
+
+if TYPE_CHECKING:
+    from router.gateway.config import Config
+    from storage.budgets import BudgetStatus
+    from storage.reports import ArmTotal, Totals
+
+PLACES = 9
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+def report(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")] = Path(
+        "rheostat.yaml"
+    ),
+    since: Annotated[
+        datetime | None, typer.Option(formats=FORMATS, help="From this time on (UTC).")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=FORMATS, help="Before this time (UTC).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show what was spent and what it bought, by arm, to the nano-USD."""
+    with errors_shown():
+        from router.cli.build import open_ledger, utc_now
+        from router.gateway.config import load
+        from storage.reports import totals, totals_by_arm
+
+        loaded = load(config)
+        begin, end = _utc(since), _utc(until)
+        ledger = open_ledger(loaded)
+        try:
+            whole, arms = ledger.read(
+                lambda session: (
+                    totals(session, begin, end),
+                    totals_by_arm(session, begin, end),
+                )
+            )
+            budgets = ledger.budget_status(utc_now())
+        finally:
+            ledger.close()
+        if as_json:
+            typer.echo(json.dumps(_document(loaded, whole, arms, budgets), indent=2))
+        else:
+            _show(loaded, whole, arms, budgets)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def simulated_names(config: Config) -> frozenset[str]:
+    """Names of the configured models that are simulated."""
+    return frozenset(model.name for model in config.models if model.is_simulated)
+
+
+def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[BudgetStatus]) -> None:
+    simulated = simulated_names(config)
+    screen = console()
+    table = plain_table("arm", "answers", "right", "cost", "a right one", "seconds")
+    for total in arms:
+        label = " (simulated)" if total.arm.model in simulated else ""
+        coverage = "" if total.n_graded == total.n_entries else f" of {total.n_graded:,}"
+        table.add_row(
+            f"{total.arm.model}{label}\n  {total.arm.strategy}",
+            f"{total.n_entries:,}",
+            "-" if total.quality is None else f"{total.quality:.1%}{coverage}",
+            format_usd(total.cost_nano_usd, PLACES),
+            "-" if total.usd_per_correct is None else usd(total.usd_per_correct),
+            "-" if total.latency_s is None else f"{total.latency_s:.2f}",
+        )
+    if arms:
+        screen.print(table)
+    screen.print(
+        f"{whole.n_requests:,} requests, {whole.n_refused:,} refused; {whole.n_entries:,} answers "
+        f"from {whole.n_calls:,} calls; {whole.n_open:,} open, {whole.n_in_doubt:,} in doubt"
+    )
+    screen.print(
+        f"spent {format_usd(whole.cost_nano_usd, PLACES)}, ledger {config.ledger_shown}",
+        soft_wrap=True,
+    )
+    for status in budgets:
+        facts = status.facts
+        screen.print(
+            f"budget of {facts.scope} per {facts.period}: "
+            f"{format_usd(facts.spent_nano_usd, PLACES)} spent, "
+            f"{format_usd(facts.held_nano_usd, PLACES)} held "
+            f"of {format_usd(facts.limit_nano_usd, 2)}",
+            markup=False,
+            soft_wrap=True,
+        )
+    n_graded = sum(total.n_graded for total in arms)
+    if n_graded < whole.n_entries:
+        screen.print(
+            f"{n_graded:,} of {whole.n_entries:,} answers are graded; grade the others with "
+            "POST /v1/feedback",
+            style="dim",
+        )
+
+
+def _document(
+    config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[BudgetStatus]
+) -> dict[str, Any]:
+    simulated = simulated_names(config)
+    return {
+        "ledger": config.ledger_shown,
+        "totals": asdict(whole),
+        "arms": [
+            {
+                **asdict(total),
+                "arm": str(total.arm),
+                "usd_per_correct": total.usd_per_correct,
+                "simulated": total.arm.model in simulated,
+            }
+            for total in arms
+        ],
+        "budgets": [
+            {
+                "scope": status.facts.scope,
+                "period": status.facts.period,
+                "limit_nano_usd": status.facts.limit_nano_usd,
+                "spent_nano_usd": status.facts.spent_nano_usd,
+                "held_nano_usd": status.facts.held_nano_usd,
+                "overshoot_nano_usd": status.overshoot_nano_usd,
+            }
+            for status in budgets
+        ],
+    }
