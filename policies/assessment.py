@@ -68,31 +68,50 @@ def assess(
     return _Assessment(fitted, table, offer or Offer(), seed).document()
 
 
+def served_matrix(
+    fitted: FittedPolicy, table: OutcomeTable, offer: Offer | None = None, seed: int = 0
+) -> OutcomeMatrix:
+    """Lay out recorded outcomes with the recipes of a policy, as far as they are on offer."""
+    offer = offer or Offer()
+    offered = set(table.arms if offer.arms is None else offer.arms)
+    part = table.of_arms(offered)
+    if not len(part):
+        msg = "none of the arms on offer has an outcome; see --arms"
+        raise OutcomeError(SOURCE, msg)
+    recipes = [
+        recipe
+        for recipe in fitted.recipes
+        if set(recipe.stages) <= offered and (offer.verified or not recipe.verified)
+    ]
+    return OutcomeMatrix.of(part, recipes, seed=seed)
+
+
+def forecast_of(
+    fitted: FittedPolicy, data: OutcomeMatrix, prediction: Prediction | None = None
+) -> Forecast:
+    """Forecast recorded queries; only arms with recorded quality and cost are offered."""
+    if prediction is None:
+        prediction = fitted.estimator.predict(data.texts, data.arms)
+    return Forecast(
+        arms=data.arms,
+        cost_usd=_expected_cost(prediction, data),
+        quality=prediction.quality,
+        in_distribution=prediction.in_distribution,
+        offered=data.recorded,
+    )
+
+
 class _Assessment:
     def __init__(self, fitted: FittedPolicy, table: OutcomeTable, offer: Offer, seed: int) -> None:
-        offered = set(table.arms if offer.arms is None else offer.arms)
-        table = table.of_arms(offered)
-        if not len(table):
-            msg = "none of the arms on offer has an outcome; see --arms"
-            raise OutcomeError(SOURCE, msg)
-        recipes = [
-            recipe
-            for recipe in fitted.recipes
-            if set(recipe.stages) <= offered and (offer.verified or not recipe.verified)
-        ]
-        whole = OutcomeMatrix.of(table, recipes, seed=seed)
+        whole = served_matrix(fitted, table, offer, seed)
         self.accuracy_only = bool(np.isnan(whole.cost_usd).all())
         if self.accuracy_only:
             whole = whole.without_costs()
-        priced = whole.recorded.any(axis=0)
-        self.unpriced = [
-            str(arm) for arm, known in zip(whole.arms, priced.tolist(), strict=True) if not known
-        ]
+        priced = {whole.arms[i] for i in np.flatnonzero(whole.recorded.any(axis=0)).tolist()}
+        self.unpriced = [str(arm) for arm in whole.arms if arm not in priced]
         rows = np.flatnonzero(whole.recorded.any(axis=1))
         self.everything = whole.rows(rows)
-        self.data = self.everything.of_arms(
-            arm for arm, known in zip(whole.arms, priced.tolist(), strict=True) if known
-        )
+        self.data = self.everything.of_arms(priced)
         if not len(rows):
             msg = "no outcome has both a quality and a cost"
             raise OutcomeError(SOURCE, msg)
@@ -100,13 +119,7 @@ class _Assessment:
         self.policy = replace(fitted.policy, epsilon=0.0)
         self.seed = seed
         self.prediction = fitted.estimator.predict(self.data.texts, self.data.arms)
-        self.forecast = Forecast(
-            arms=self.data.arms,
-            cost_usd=_expected_cost(self.prediction, self.data),
-            quality=self.prediction.quality,
-            in_distribution=self.prediction.in_distribution,
-            offered=self.data.recorded,
-        )
+        self.forecast = forecast_of(fitted, self.data, self.prediction)
         self.n_recorded = self.data.n_recorded
 
     def document(self) -> Plain:

@@ -54,7 +54,7 @@ def propose_agreement(draws: Draws) -> tuple[Cascade, ...]:
 
 def propose_verified(draws: Draws) -> tuple[Cascade, ...]:
     """Propose cascades for an exact verifier, one for each shadow price that asks for another."""
-    seen = ~np.isnan(draws.quality + draws.cost_usd).any(axis=1)
+    seen = _seen(draws)
     columns = np.flatnonzero(seen.mean(axis=0) >= 0.5)  # noqa: PLR2004 - most queries
     rows = np.flatnonzero(seen[:, columns].all(axis=1))
     if not len(columns) or not len(rows):
@@ -72,9 +72,14 @@ def propose_verified(draws: Draws) -> tuple[Cascade, ...]:
     return tuple(found)
 
 
+def _seen(draws: Draws) -> NDArray[np.bool_]:
+    """Where every draw has quality and cost, shape (n_queries, n_columns)."""
+    return np.asarray(~np.isnan(draws.quality + draws.cost_usd).any(axis=1))
+
+
 def _groups(draws: Draws) -> Iterator[NDArray[np.intp]]:
     """Yield the queries of each frequent pattern of recorded arms, the most frequent first."""
-    seen = ~np.isnan(draws.quality + draws.cost_usd).any(axis=1)
+    seen = _seen(draws)
     patterns, number, count = np.unique(seen, axis=0, return_inverse=True, return_counts=True)
     number = number.reshape(-1)
     least = max(MIN_QUERIES, MIN_SHARE * len(seen))
@@ -112,8 +117,7 @@ class _Flat:
     @classmethod
     def of(cls, draws: Draws, rows: NDArray[np.intp]) -> _Flat | None:
         """Flatten; None with fewer than three arms. Thinned out where that would be too large."""
-        seen = ~np.isnan(draws.quality[rows] + draws.cost_usd[rows]).any(axis=(0, 1))
-        columns = np.flatnonzero(seen)
+        columns = np.flatnonzero(_seen(draws)[rows].all(axis=0))
         if len(columns) > MAX_COLUMNS:
             means = draws.quality[rows][:, :, columns].mean(axis=(0, 1))
             columns = np.sort(columns[np.argsort(-means, kind="stable")[:MAX_COLUMNS]])
@@ -134,7 +138,7 @@ class _Flat:
         utility = self._three_right - price * self._three_cost
         pair, third = np.unravel_index(int(utility.argmax()), utility.shape)
         best = float(utility[pair, third])
-        stages = (int(self._first[pair]), int(self._second[pair]), int(third))
+        stages: tuple[int, ...] = (int(self._first[pair]), int(self._second[pair]), int(third))
         for candidate in np.argsort(-utility.max(axis=1), kind="stable")[:BEST_PAIRS].tolist():
             right, cost = self._fourth(candidate)
             longer = right - price * cost

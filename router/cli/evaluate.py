@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - read when the command is built
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +24,7 @@ class VerifierName(StrEnum):
     EXACT = "exact"
 
 
-def evaluate(  # noqa: PLR0913 - one argument an option
+def evaluate(
     directory: Annotated[Path, typer.Argument(help="Directory of a fitted policy.")],
     outcomes: OutcomesArgument,
     sweep: Annotated[bool, typer.Option("--sweep", help="Show the frontier.")] = False,

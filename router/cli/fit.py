@@ -30,7 +30,7 @@ TasksOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-def fit(  # noqa: PLR0913 - one argument an option
+def fit(
     outcomes: OutcomesArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the policy.")],
     arms: ArmsOption = None,
@@ -115,21 +115,21 @@ def _fitted(
 
     from rich.progress import Progress
 
+    from policies.guarantee import train_certified
     from policies.training import train
 
+    now, extra = datetime.now(UTC), {"task_column": task_column}
     with Progress(console=console(), disable=quiet, transient=True) as bars:
         bar = bars.add_task("tuning", total=training.trials)
 
         def progress(done: int, _trials: int, _loss: float) -> None:
             bars.update(bar, completed=done)
 
-        return train(
-            table,
-            training,
-            created_at=datetime.now(UTC),
-            progress=progress,
-            extra={"task_column": task_column},
-        )
+        if delta is not None:
+            return train_certified(
+                table, training, delta, created_at=now, progress=progress, extra=extra
+            )
+        return train(table, training, created_at=now, progress=progress, extra=extra)
 
 
 def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
@@ -162,4 +162,6 @@ def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
         f"{manifest['n_queries']} queries, {len(manifest['arms'])} arms and "
         f"{len(manifest['derived_arms'])} derived ones"
     )
+    if "certificate" in manifest:
+        console().print(manifest["certificate_text"], soft_wrap=True)
     console().print(f"policy {manifest['version']} written to {output}")
