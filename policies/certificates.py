@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_NEEDED = 10_000_000
 TINY = 1e-12
+LIKELY_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def conformal_gate(
 
     The promise: with probability at least 1 - ``delta`` over the calibration queries, the error of
     the arm among the queries let through is at most ``allowance``. Thresholds are walked from
-    few to many queries; each is a Clopper-Pearson (exact binomial) test, the first failure ends
+    few to many queries, starting where three quarters of the allowance would pass; each is a Clopper-Pearson (exact binomial) test, the first failure ends
     the walk.
 
     Parameters
@@ -207,8 +208,7 @@ def conformal_gate(
     wrong : ndarray of shape (n,), 1 where the arm was wrong, else 0
     allowance, delta : float in (0, 1)
     shares : sequence of float, or None
-        Shares of queries to try, ascending. None: from the least that could pass with an error of
-        half the allowance, in steps of 2 %.
+        Shares of queries to try, ascending; None for steps of 2 %.
 
     Returns
     -------
@@ -235,7 +235,8 @@ def conformal_gate(
 def _shares(n: int, allowance: float, delta: float) -> list[float]:
     """Shares from the first that has a fair chance to pass."""
     count = 1
-    while count < n and stats.binom.cdf(count * allowance / 2.0, count, allowance) > delta:
+    hoped = LIKELY_SHARE * allowance
+    while count < n and stats.binom.cdf(count * hoped, count, allowance) > delta:
         count += 1
     start = count / n
     return [*np.arange(start, 1.0, 0.02).tolist(), 1.0]

@@ -4,12 +4,12 @@ Every live decision stores the propensity of its arm. Rewards are reweighed by h
 the new policy would have picked the logged arm. Self-normalised importance sampling (SNIPS,
 Swaminathan and Joachims 2015, eq. 10) and doubly robust values (Dudik et al. 2014,
 arXiv:1503.02834, eq. 3.4), with normal-theory intervals whose degrees of freedom are those of the
-effective sample size (Kish 1965).
+effective sample size (Kish 1965); for SNIPS of rewards in [0, 1] no narrower than an exact one.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ SOURCE = "log"
 COVERAGE = 0.95
 MIN_EFFECTIVE = 3.0
 TOLERANCE = 1e-6
+TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def snips(log: Log, probability: NDArray[np.float64]) -> OffPolicyValue:
         return OffPolicyValue(float("nan"), -np.inf, np.inf, 0.0, len(weight))
     estimate = float((weight * log.reward).sum() / total)
     influence = weight * (log.reward - estimate) / (total / len(weight))
-    return _value(estimate, influence, weight)
+    value = _value(estimate, influence, weight)
+    return _proportion(value) if _is_proportion(log.reward) else value
 
 
 def doubly_robust(
@@ -103,14 +105,24 @@ def doubly_robust(
     """Predicted reward of the new policy, corrected by reweighed residuals.
 
     Unbiased when the propensities are right or the predictions are. ``predicted`` of shape
-    (n, n_arms) is the reward expected of each arm, fitted on other decisions than these.
+    (n, n_arms) is the reward expected of each arm, fitted on other decisions than these. Of rewards
+    of 0 and 1 the spread is at least what the predictions let expect: where few of the rarer kind
+    were seen, what was seen tells too little.
     """
     weight = log.weights(probability)
     rows = np.arange(len(weight))
     direct = (probability * predicted).sum(axis=1)
     term = direct + weight * (log.reward - predicted[rows, log.arm])
     estimate = float(term.mean())
-    return _value(estimate, term - estimate, weight)
+    value = _value(estimate, term - estimate, weight)
+    if not np.isin(log.reward, (0.0, 1.0)).all() or not np.isfinite(value.high):
+        return value
+    expected = predicted[rows, log.arm].clip(0.0, 1.0)
+    seen = (weight * (log.reward - expected)) ** 2
+    likely = weight**2 * expected * (1.0 - expected)
+    missing = max(0.0, float((likely - seen).sum())) / float(((term - estimate) ** 2).sum() + TINY)
+    reach = (value.high - value.low) / 2.0 * float(np.sqrt(1.0 + missing))
+    return replace(value, low=estimate - reach, high=estimate + reach)
 
 
 def _value(
@@ -125,6 +137,33 @@ def _value(
     inflated = spread * np.sqrt(effective / (effective - 1.0))
     reach = float(stats.t.ppf((1.0 + COVERAGE) / 2.0, effective - 1.0)) * inflated
     return OffPolicyValue(estimate, estimate - reach, estimate + reach, effective, n)
+
+
+def _is_proportion(reward: NDArray[np.float64]) -> bool:
+    return bool(reward.min() >= 0 and reward.max() <= 1)
+
+
+def _proportion(value: OffPolicyValue) -> OffPolicyValue:
+    """Widen the interval of a mean in [0, 1] to an exact one (Korn and Graubard 1998).
+
+    The variance found is turned into a number of Bernoulli trials, no more than the effective
+    sample size, and these into a Clopper-Pearson interval: near 0 or 1, where few rewards of the
+    rarer kind were seen or none, normal theory is far too sure of itself.
+    """
+    mean = min(max(value.estimate, 0.0), 1.0)
+    if not np.isfinite(value.high):
+        return value
+    reach = (value.high - value.low) / 2.0
+    trials = value.effective_n
+    if reach > 0:
+        z = float(stats.norm.ppf((1.0 + COVERAGE) / 2.0))
+        trials = min(trials, mean * (1.0 - mean) * (z / reach) ** 2)
+    right, tail = mean * trials, (1.0 - COVERAGE) / 2.0
+    low = float(stats.beta.ppf(tail, right, trials - right + 1.0)) if right > 0 else 0.0
+    high = float(stats.beta.ppf(1.0 - tail, right + 1.0, trials - right)) if right < trials else 1.0
+    return OffPolicyValue(
+        value.estimate, min(value.low, low), max(value.high, high), value.effective_n, value.n
+    )
 
 
 def _check(probability: NDArray[np.float64], n: int) -> None:

@@ -185,19 +185,29 @@ def _prices(cost: NDArray[np.float64]) -> list[float]:
 def _by_ratio(right: NDArray[np.bool_], cost: NDArray[np.float64]) -> list[int]:
     """Order columns by right answers per USD among the rows that all before them failed."""
     going = np.ones(len(right), dtype=bool)
-    left = list(range(right.shape[1]))
+    left = _bundles(cost)
     order: list[int] = []
     while left and going.any() and len(order) < MAX_STAGES:
-        gains = right[going][:, left].mean(axis=0)
-        spent = cost[going][:, left].mean(axis=0)
-        ratio = gains / np.maximum(spent, MIN_GAIN)
-        best = int(ratio.argmax())
+        gains = np.array([right[going][:, bundle].any(axis=1).mean() for bundle in left])
+        spent = np.array([cost[going][:, bundle[0]].mean() for bundle in left])
+        best = int((gains / np.maximum(spent, MIN_GAIN)).argmax())
         if gains[best] <= 0:
             break
-        column = left.pop(best)
-        order.append(column)
-        going &= ~right[:, column]
+        bundle = left.pop(best)
+        order += bundle
+        going &= ~right[:, bundle].any(axis=1)
     return order
+
+
+def _bundles(cost: NDArray[np.float64]) -> list[list[int]]:
+    """Columns to be taken together: one that is paid, and the free ones after it."""
+    bundles: list[list[int]] = []
+    for column, free in enumerate((cost == 0.0).all(axis=0).tolist()):
+        if free and bundles:
+            bundles[-1].append(column)
+        else:
+            bundles.append([column])
+    return bundles
 
 
 def _thinned(
