@@ -198,8 +198,8 @@ def conformal_gate(
 
     The promise: with probability at least 1 - ``delta`` over the calibration queries, the error of
     the arm among the queries let through is at most ``allowance``. Thresholds are walked from
-    few to many queries, starting where three quarters of the allowance would pass; each is a Clopper-Pearson (exact binomial) test, the first failure ends
-    the walk.
+    few to many queries, starting where three quarters of the allowance would pass; each is a
+    Clopper-Pearson (exact binomial) test, the first failure ends the walk.
 
     Parameters
     ----------

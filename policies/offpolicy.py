@@ -4,7 +4,7 @@ Every live decision stores the propensity of its arm. Rewards are reweighed by h
 the new policy would have picked the logged arm. Self-normalised importance sampling (SNIPS,
 Swaminathan and Joachims 2015, eq. 10) and doubly robust values (Dudik et al. 2014,
 arXiv:1503.02834, eq. 3.4), with normal-theory intervals whose degrees of freedom are those of the
-effective sample size (Kish 1965); for SNIPS of rewards in [0, 1] no narrower than an exact one.
+effective sample size (Kish 1965); for SNIPS of rewards 0 and 1 no narrower than an exact one.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def snips(log: Log, probability: NDArray[np.float64]) -> OffPolicyValue:
     estimate = float((weight * log.reward).sum() / total)
     influence = weight * (log.reward - estimate) / (total / len(weight))
     value = _value(estimate, influence, weight)
-    return _proportion(value) if _is_proportion(log.reward) else value
+    return _proportion(value) if _is_whole(log.reward) else value
 
 
 def doubly_robust(
@@ -115,7 +115,7 @@ def doubly_robust(
     term = direct + weight * (log.reward - predicted[rows, log.arm])
     estimate = float(term.mean())
     value = _value(estimate, term - estimate, weight)
-    if not np.isin(log.reward, (0.0, 1.0)).all() or not np.isfinite(value.high):
+    if not _is_whole(log.reward) or not np.isfinite(value.high):
         return value
     expected = predicted[rows, log.arm].clip(0.0, 1.0)
     seen = (weight * (log.reward - expected)) ** 2
@@ -139,12 +139,12 @@ def _value(
     return OffPolicyValue(estimate, estimate - reach, estimate + reach, effective, n)
 
 
-def _is_proportion(reward: NDArray[np.float64]) -> bool:
-    return bool(reward.min() >= 0 and reward.max() <= 1)
+def _is_whole(reward: NDArray[np.float64]) -> bool:
+    return bool(np.isin(reward, (0.0, 1.0)).all())
 
 
 def _proportion(value: OffPolicyValue) -> OffPolicyValue:
-    """Widen the interval of a mean in [0, 1] to an exact one (Korn and Graubard 1998).
+    """Widen the interval of a mean of zeros and ones to an exact one (Korn and Graubard 1998).
 
     The variance found is turned into a number of Bernoulli trials, no more than the effective
     sample size, and these into a Clopper-Pearson interval: near 0 or 1, where few rewards of the
