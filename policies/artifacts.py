@@ -148,6 +148,7 @@ def _parts(
         "idf": estimator.features_.idf_,
         "directions": estimator.features_.directions_.astype(np.float32),
         "centre": estimator.features_.centre_,
+        "clusters": estimator.features_.clusters_.astype(np.float32),
     }
     success = estimator.success_
     names = {"success": _put(arrays, "success", success.coefficients)}
@@ -218,6 +219,7 @@ def _estimator(header: Mapping[str, Any], arrays: Arrays) -> DifficultyEstimator
     features.idf_, features.centre_ = arrays["idf"], arrays["centre"]
     features.directions_ = arrays["directions"].astype(np.float64)
     features.unit_ = float(header["unit"])
+    features.clusters_ = arrays["clusters"].astype(np.float64)
     return estimator.restore(
         arms=[Arm.parse(text) for text in header["arms"]],
         observed=[Arm.parse(text) for text in header["observed"]],

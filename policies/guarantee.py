@@ -12,6 +12,7 @@ from policies.assessment import forecast_of, served_matrix
 from policies.base import Limits
 from policies.certificates import certify
 from policies.difficulty import fold_numbers
+from policies.errors import OutcomeError
 from policies.training import train
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ def certified(
     each query's answer is worth is that of an arm drawn as in service.
     """
     data = served_matrix(fitted, held, seed=seed)
+    if np.isnan(data.cost_usd).all():
+        data = data.without_costs()
+    data = data.rows(np.flatnonzero(data.recorded.any(axis=1)))
+    if not len(data.texts):
+        msg = "no query is left to certify on; bring more graded queries"
+        raise OutcomeError(held.source, msg)
     forecast = forecast_of(fitted, data)
     uniform = np.random.default_rng(seed).random(len(data.texts))
     walked = []

@@ -88,7 +88,7 @@ def train(  # noqa: PLR0913 - a fit has this many sides
     ------
     OutcomeError
         If nothing was graded, or some answers have a cost but no graded one. Where no answer has
-        a cost and no goal asks for one, the policy picks the most accurate arm.
+        a cost and the goal asks for none, the policy picks the most accurate arm.
     """
     with threadpool_limits(limits=1):
         return _train(table, training, created_at, cost_of, progress, extra or {})
@@ -106,7 +106,8 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
     recipes = propose(table, training.seed) if training.derived else ()
     whole = OutcomeMatrix.of(table, recipes, cost_of, training.seed)
     data_hash = _data_hash(table, whole)
-    accuracy_only = bool(np.isnan(whole.cost_usd).all()) and training.goal == Goal()
+    free = training.goal.budget_usd_per_query is training.goal.shadow_price_per_usd is None
+    accuracy_only = free and bool(np.isnan(whole.cost_usd).all())
     if accuracy_only:
         whole = whole.without_costs()
     whole = whole.rows(canonical_order(whole.texts))

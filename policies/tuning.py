@@ -34,7 +34,8 @@ CAUTION = 0.5
 INFEASIBLE = 10.0
 LOG_LOSS_WEIGHT = 3.0
 SAFE_PRIOR = 2.0
-COMPONENTS = (0, 16, 32, 64)
+COMPONENTS = (0, 16, 32, 64, 128)
+MAX_WORK = 1.5e9
 LOWEST_PENALTY = 5.0
 MAX_DOUBLINGS = 8
 MAX_OWN_DOUBLINGS = 10
@@ -245,6 +246,14 @@ class CrossValidation:
         grid = np.geomspace(PRICE_LOW / dearest, PRICE_HIGH / cheapest, N_PRICES - 1)
         return (0.0, *grid.tolist())
 
+    def components(self) -> tuple[int, ...]:
+        """Numbers of topics to try: more than 32 only where a fit with them is quick enough."""
+        cells = len(self._texts) * len(self.arms)
+        default = Parameters().n_components
+        return tuple(
+            n for n in COMPONENTS if n <= default or cells * float(50 + 2 * n) ** 2 <= MAX_WORK
+        )
+
     def fixed(self, arm: int) -> FrontierPoint:
         """Replay one arm on the ``rows``; NaN where it was not recorded."""
         seen = self.recorded[self.rows, arm]
@@ -374,7 +383,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
 
 def _try(trial: optuna.Trial, data: CrossValidation, goal: Goal) -> float:
     parameters = Parameters(
-        n_components=trial.suggest_categorical("n_components", COMPONENTS),
+        n_components=trial.suggest_categorical("n_components", data.components()),
         doublings=trial.suggest_int("doublings", 0, MAX_DOUBLINGS),
         own_doublings=trial.suggest_int("own_doublings", 0, MAX_OWN_DOUBLINGS),
         pruned=trial.suggest_categorical("pruned", (False, True)),

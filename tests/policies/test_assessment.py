@@ -188,6 +188,11 @@ def test_a_certified_policy_carries_its_certificate_through_its_bytes() -> None:
     assert fitted.manifest["n_queries"] == 300
     served = assess(fitted, planted(900, seed=7))["policy"]
     assert served["accuracy"] >= 0.8 - 2 * 0.013
+    free = OutcomeTable.from_rows([{**row, "cost_usd": None} for row in rows_of(table)])
+    unpriced = train_certified(
+        free, Training(Goal(accuracy_target=0.5), trials=1), 0.1, created_at=NOW
+    )
+    assert unpriced.manifest["certificate"]["given"]
     refused = train_certified(
         table, Training(Goal(accuracy_target=0.97), trials=1), 0.1, created_at=NOW
     )
