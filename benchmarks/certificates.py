@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DATA = Path(os.environ.get("RHEOSTAT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 DELTA = 0.1
-CALIBRATION = 1000
 ALLOWANCES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 N_STEPS = 40
 
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("--resplits", type=int, default=200)
     parser.add_argument("--task", default="mmlu")
     parser.add_argument("--components", type=int, default=128)
+    parser.add_argument("--held", type=int, default=3000, help="queries to certify on")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"skipped: no recorded outcomes in {DATA}; set RHEOSTAT_DATA")
@@ -50,7 +50,7 @@ def main() -> None:
     data = CrossValidation(table.queries, quality, table.matrix("cost_usd"), table.arms)
     predicted = data.predict(Parameters(n_components=arguments.components))
     weak, strong = quality.T
-    n, size = len(quality), min(CALIBRATION, len(quality) // 2)
+    n, size = len(quality), min(arguments.held, len(quality) // 2)
     rng = np.random.default_rng(0)
     resplits = [rng.permutation(n) for _ in range(arguments.resplits)]
     print(f"{arguments.task}: {n} queries, {size} of them to certify on, delta {DELTA}")
