@@ -9,6 +9,8 @@ from router.cli.collect import collect, questions
 from router.cli.config import config_app
 from router.cli.demo import demo
 from router.cli.doctor import doctor
+from router.cli.evaluate import evaluate
+from router.cli.fit import fit
 from router.cli.init import init
 from router.cli.models import models_app
 from router.cli.report import report
@@ -32,6 +34,8 @@ app.command()(report)
 app.command()(doctor)
 app.command()(questions)
 app.command()(collect)
+app.command()(fit)
+app.command()(evaluate)
 app.command()(strategies)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")

@@ -26,6 +26,7 @@ HEALTH_S = 60
 """How long a worker may be silent, on a busy machine, before it is started anew."""
 
 PARENT_CHECK_S = 1.0
+BACKLOG = 2048
 
 
 def serve(
@@ -94,12 +95,16 @@ def _end_with(supervisor_pid: int) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is loaded; say what to do when it is taken."""
+    """Take the port before anything is loaded; say what to do when it is taken.
+
+    Who connects while the models are loaded waits instead of being refused.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         fail(

@@ -49,9 +49,8 @@ def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def ask(base_url: str, question: str = "What is 3 + 4?") -> httpx.Response:
-    """Post one question, waiting for the server to come up."""
-    transport = httpx.HTTPTransport(retries=5)
-    with httpx.Client(transport=transport, trust_env=False, timeout=30) as client:
+    """Post one question; a server that still starts keeps it waiting."""
+    with httpx.Client(trust_env=False, timeout=60) as client:
         return client.post(
             f"{base_url}/v1/chat/completions",
             json={"model": "auto", "messages": [{"role": "user", "content": question}]},
