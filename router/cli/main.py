@@ -13,6 +13,7 @@ from router.cli.evaluate import evaluate
 from router.cli.fit import fit
 from router.cli.init import init
 from router.cli.models import models_app
+from router.cli.policy import policy_app
 from router.cli.report import report
 from router.cli.serve import serve
 from router.cli.strategies import strategies
@@ -39,6 +40,7 @@ app.command()(evaluate)
 app.command()(strategies)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
+app.add_typer(policy_app, name="policy")
 
 
 def main() -> None:
