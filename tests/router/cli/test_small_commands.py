@@ -158,9 +158,7 @@ def test_models_list_says_size_and_licence_of_each(cli: Cli, tmp_path: Path) -> 
     assert "98 MB" in listed
 
 
-def test_an_unknown_embedded_model_is_named_with_those_that_exist(
-    cli: Cli, tmp_path: Path
-) -> None:
+def test_an_unknown_embedded_model_is_named_with_those_that_exist(cli: Cli, tmp_path: Path) -> None:
     """Nothing is fetched for a misspelt name."""
     done = cli("models", "fetch", "smol", "--directory", tmp_path)
     assert done.exit_code == 1
@@ -188,9 +186,7 @@ def test_an_arm_glob_that_matches_nothing_is_an_error(
     """The arms that exist are named."""
     file = tmp_path / "q.jsonl"
     cli("questions", file, "--count", 1)
-    done = cli(
-        "collect", file, "-o", tmp_path / "o.jsonl", "--config", config, "--arms", "huge|*"
-    )
+    done = cli("collect", file, "-o", tmp_path / "o.jsonl", "--config", config, "--arms", "huge|*")
     assert done.exit_code == 1
     assert "small|direct" in done.stderr
 

@@ -79,9 +79,7 @@ def test_the_shipped_price_map_knows_well_known_models() -> None:
 
 def test_a_local_model_costs_what_the_machine_costs() -> None:
     """Local models need no price of their own, only that of the machine."""
-    config = read(
-        "machine: {usd_per_hour: 0.085}\nmodels: [{name: a, model: local/smollm2-135m}]"
-    )
+    config = read("machine: {usd_per_hour: 0.085}\nmodels: [{name: a, model: local/smollm2-135m}]")
     assert config.price_of(config.models[0]).usd_per_machine_hour == Decimal("0.085")
     assert config.models[0].local_name == "smollm2-135m"
     assert config.uses_local_models

@@ -18,7 +18,24 @@ if TYPE_CHECKING:
 
 def test_the_registry_knows_each_strategy_by_its_name() -> None:
     """The names are what configurations and ledgers hold, so they never change."""
-    assert list(STRATEGIES) == ["direct", "cot", "few_shot", "self_consistency"]
+    assert list(STRATEGIES) == [
+        "direct",
+        "cot",
+        "few_shot",
+        "self_consistency",
+        "weighted_self_consistency",
+        "universal_self_consistency",
+        "sample_aggregation",
+        "best_of_n",
+        "weighted_best_of_n",
+        "beam_search",
+        "diverse_tree_search",
+        "tree_of_thoughts",
+        "revision",
+        "program_aided",
+        "long_thought",
+        "budget_forcing",
+    ]
     for name, strategy in STRATEGIES.items():
         assert strategy.name == name
         assert strategy() == parse_strategy(name)
@@ -50,7 +67,7 @@ def test_every_form_gives_the_canonical_text(value: object, text: str) -> None:
     ("value", "said"),
     [
         ("self_consistancy", "did you mean 'self_consistency'"),
-        ("magic", "known: cot, direct, few_shot, self_consistency"),
+        ("magic", "known: beam_search, best_of_n, budget_forcing, cot, direct,"),
         ({"self_consistency": {"sampels": 5}}, "did you mean 'samples'"),
         ({"cot": {"samples": 5}}, "it takes none"),
         ({"self_consistency": {"samples": 1}}, r"samples must be in \[2, 128\], got 1"),
