@@ -16,6 +16,8 @@ RANGE = "range"
 ALWAYS_SHOWN = "always_shown"
 CHOICES = "choices"
 IS_VERIFIER = "is_verifier"
+NO_VERIFIER = "none"
+"""Text of a verifier where a strategy can do without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from router.cli.aggregator import fit_aggregator
 from router.cli.ask import ask, plan
 from router.cli.collect import collect, questions
 from router.cli.config import config_app
@@ -34,6 +35,7 @@ app.command()(doctor)
 app.command()(questions)
 app.command()(collect)
 app.command()(strategies)
+app.command()(fit_aggregator)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
 app.add_typer(replay_app, name="replay")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from router import answers
+from router.parameters import NO_VERIFIER
 from router.strategies.calls import STOPPING, Seeded, side_by_side
 from router.strategies.prompts import (
     answer_from,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from router.providers.base import Sampler
     from router.types import Answer, Sample, Task
     from router.verifiers.base import Verifier
+
+NEVER = 2.0
+"""A quality that no sample reaches: everything is drawn."""
 
 UNSAID_QUALITY = 0.5
 """What an answer counts as that its verifier cannot judge: neither right nor wrong."""
@@ -71,7 +75,9 @@ class Draw:
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
         """Bound every batch, each followed by its verdicts."""
         added = hint_bound(step_by_step(task))
-        judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
+        judging: tuple[CallBound, ...] = ()
+        if self.verifier != NO_VERIFIER:
+            judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
         return tuple(
             call
             for n in self._batches()
@@ -81,7 +87,7 @@ class Draw:
     async def run(self, task: Task, sampler: Sampler) -> Candidates:
         """Draw and judge; raises only if the first call gave nothing."""
         seeded = Seeded(task, sampler)
-        verifier = parse_verifier(self.verifier)
+        verifier = None if self.verifier == NO_VERIFIER else parse_verifier(self.verifier)
         messages = with_hint(task.messages, step_by_step(task))
         found = Candidates()
         for n in self._batches():
@@ -112,9 +118,11 @@ class Draw:
 
 
 async def judged(
-    task: Task, samples: Sequence[Sample], verifier: Verifier, sampler: Sampler
+    task: Task, samples: Sequence[Sample], verifier: Verifier | None, sampler: Sampler
 ) -> tuple[list[Verdict], bool]:
     """Judge samples beside one another, the same text once; False if a judge was stopped."""
+    if verifier is None:
+        return [Verdict(None)] * len(samples), True
     by_text = {sample.text: sample for sample in samples}
     jobs = [
         verifier.verify(task, answer_from(task, sample), sampler) for sample in by_text.values()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cost_models.types import ARM_SEPARATOR
 from router.errors import StrategyConfigError
-from router.parameters import IS_VERIFIER, read, unknown
+from router.parameters import IS_VERIFIER, NO_VERIFIER, read, unknown
 from router.strategies.beam_search import BeamSearch
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget_forcing import BudgetForcing
@@ -21,6 +21,7 @@ from router.strategies.program_aided import ProgramAided
 from router.strategies.revision import Revision
 from router.strategies.sample_aggregation import SampleAggregation
 from router.strategies.self_consistency import SelfConsistency
+from router.strategies.trained_aggregation import TrainedAggregation
 from router.strategies.tree_of_thoughts import TreeOfThoughts
 from router.strategies.universal_self_consistency import UniversalSelfConsistency
 from router.strategies.weighted_best_of_n import WeightedBestOfN
@@ -40,6 +41,7 @@ STRATEGIES: dict[str, type[Any]] = {
         WeightedSelfConsistency,
         UniversalSelfConsistency,
         SampleAggregation,
+        TrainedAggregation,
         BestOfN,
         WeightedBestOfN,
         BeamSearch,
@@ -79,7 +81,7 @@ def parse_strategy(value: object) -> Strategy:
             msg = unknown(f"parameter of {name}", str(parameter), known)
             raise StrategyConfigError(msg)
     texts = {
-        key: str(parse_verifier(given)) if known[key].metadata.get(IS_VERIFIER) else given
+        key: _verifier(given, known[key].default) if known[key].metadata.get(IS_VERIFIER) else given
         for key, given in parameters.items()
     }
     strategy: Strategy = kind(**texts)
@@ -87,3 +89,10 @@ def parse_strategy(value: object) -> Strategy:
         msg = f"{name}: a parameter must not contain {ARM_SEPARATOR!r}, got {strategy}"
         raise StrategyConfigError(msg)
     return strategy
+
+
+def _verifier(given: object, default: object) -> str:
+    """Give the canonical text of a verifier; ``none`` where the strategy can do without one."""
+    if given == default == NO_VERIFIER:
+        return NO_VERIFIER
+    return str(parse_verifier(given))

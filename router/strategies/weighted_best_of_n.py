@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from router.parameters import canonical, check, number, verifier_text
 from router.strategies.base import Needs
 from router.strategies.best_of_n import MAX_SAMPLES, best_candidate
-from router.strategies.candidates import Draw, grouped
+from router.strategies.candidates import NEVER, Draw, grouped
 from router.strategies.prompts import answer_from
 from router.verifiers.registry import parse_verifier
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from router.providers.base import Sampler
     from router.strategies.candidates import Candidate
     from router.types import Answer, Task
-
-NEVER = 2.0
-"""A quality that no sample reaches: everything is drawn, in one call."""
 
 
 @dataclass(frozen=True, slots=True)

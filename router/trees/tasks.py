@@ -24,7 +24,11 @@ class Puzzle(Protocol):
     """
 
     name: ClassVar[str]
-    depth: int
+
+    @property
+    def depth(self) -> int:
+        """How many thoughts lead to an end."""
+        ...
 
     def proposing(self, state: str, depth: int) -> str:
         """Ask for next thoughts after ``state``, several in one reply."""

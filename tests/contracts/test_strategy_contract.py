@@ -37,6 +37,7 @@ FURTHER = (
     "few_shot(n_exemplars=1)",
     "best_of_n(samples=4, verifier='self_judge', batch=2)",
     "weighted_best_of_n(samples=3, verifier='step_judge')",
+    "trained_aggregation(samples=3, verifier='self_judge')",
     "revision(rounds=2, verifier='self_judge')",
     "revision(rounds=3, verifier='reference(reference=\\'7\\')')",
     "long_thought(effort='unset', thinking_tokens=20)",

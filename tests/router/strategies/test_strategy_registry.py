@@ -26,6 +26,7 @@ def test_the_registry_knows_each_strategy_by_its_name() -> None:
         "weighted_self_consistency",
         "universal_self_consistency",
         "sample_aggregation",
+        "trained_aggregation",
         "best_of_n",
         "weighted_best_of_n",
         "beam_search",
