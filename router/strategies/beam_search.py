@@ -54,12 +54,12 @@ class BeamSearch:
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
         """Bound each round's calls for steps, and a verdict on every partial solution."""
         judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
-        grow = growing_bound(
-            task, prompt_tokens, depth=self.depth, step_tokens=self.step_tokens, n=self.expand
-        )
         calls: list[CallBound] = []
         kept = 1
-        for _ in range(self.depth):
+        for at in range(self.depth):
+            grow = growing_bound(
+                task, prompt_tokens, n_steps=at, step_tokens=self.step_tokens, n=self.expand
+            )
             calls += [grow] * kept
             calls += judging * (kept * self.expand)
             kept = min(self.width, kept * self.expand)
@@ -72,7 +72,6 @@ class BeamSearch:
             Seeded(task, sampler),
             parse_verifier(self.verifier),
             self.expand,
-            self.depth,
             self.step_tokens,
             self.temperature,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from router import answers
 from router.strategies.calls import Seeded, first_error, side_by_side
 from router.strategies.prompts import (
+    MAX_CARRIED_BYTES,
     STEP_BY_STEP,
     answer_from,
     best_text,
@@ -61,7 +62,6 @@ class Growing:
     sampler: Seeded
     verifier: Verifier
     expand: int
-    depth: int
     step_tokens: int
     temperature: float
     samples: list[Sample] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Growing:
         return replace(answer, confidence=beam.quality, complete=complete)
 
     async def _drawn(self, beam: Beam) -> tuple[Sample, ...]:
-        hint = next_step_hint(self.task, beam.text, self.depth, self.step_tokens)
+        hint = next_step_hint(self.task, beam, self.step_tokens)
         asked = request(
             self.task,
             with_hint(self.task.messages, hint),
@@ -126,21 +126,22 @@ class Growing:
         return Beam((*beam.steps, step), sample, beam.quality, done=done)
 
 
-def next_step_hint(task: Task, so_far: str, depth: int, step_tokens: int) -> str:
+def next_step_hint(task: Task, beam: Beam, step_tokens: int) -> str:
     """Ask for the next step after what was worked out, cut to its bound."""
     ask = ASK.format(hint=answers.format_hint(task.answer_kind))
-    shown = tail(so_far, _so_far_bytes(task, depth, step_tokens))
+    shown = tail(beam.text, _so_far_bytes(task, len(beam.steps), step_tokens))
     return f"{SO_FAR.format(steps=shown) if shown else STEP_BY_STEP + ' '}{ask}"
 
 
 def growing_bound(
-    task: Task, prompt_tokens: int, *, depth: int, step_tokens: int, n: int
+    task: Task, prompt_tokens: int, *, n_steps: int, step_tokens: int, n: int
 ) -> CallBound:
-    """Bound one call for ``n`` next steps."""
-    longest = "x" * (_so_far_bytes(task, depth, step_tokens) + len(SO_FAR) + len(STEP_BY_STEP))
+    """Bound one call for ``n`` next steps of a solution that has up to ``n_steps``."""
+    longest = "x" * (_so_far_bytes(task, n_steps, step_tokens) + len(SO_FAR) + len(STEP_BY_STEP))
     ask = ASK.format(hint=answers.format_hint(task.answer_kind))
     return bound(task, prompt_tokens, hint_bound(f"{longest}{ask}"), max_tokens=step_tokens, n=n)
 
 
-def _so_far_bytes(task: Task, depth: int, step_tokens: int) -> int:
-    return min(12_000, depth * (carried_bytes(task, step_tokens) + len(STEP_SEPARATOR)))
+def _so_far_bytes(task: Task, n_steps: int, step_tokens: int) -> int:
+    each = carried_bytes(task, step_tokens) + len(STEP_SEPARATOR)
+    return min(MAX_CARRIED_BYTES, n_steps * each)

@@ -54,12 +54,13 @@ class DiverseTreeSearch:
         """Bound the call for all first steps, each later round, and every verdict."""
         judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
         n_all = self.subtrees * self.expand
-        first, later = (
-            growing_bound(task, prompt_tokens, depth=self.depth, step_tokens=self.step_tokens, n=n)
-            for n in (n_all, self.expand)
-        )
-        rounds = (*(later,) * self.subtrees, *judging * n_all) * (self.depth - 1)
-        return (first, *judging * n_all, *rounds)
+        calls: list[CallBound] = []
+        for at in range(self.depth):
+            n = self.expand if at else n_all
+            grow = growing_bound(task, prompt_tokens, n_steps=at, step_tokens=self.step_tokens, n=n)
+            calls += [grow] * (self.subtrees if at else 1)
+            calls += judging * n_all
+        return tuple(calls)
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer the task; ``confidence`` is the quality of the steps of the answer."""
@@ -68,7 +69,6 @@ class DiverseTreeSearch:
             Seeded(task, sampler),
             parse_verifier(self.verifier),
             self.subtrees * self.expand,
-            self.depth,
             self.step_tokens,
             self.temperature,
         )

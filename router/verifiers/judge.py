@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 from cost_models.estimates import CallBound
 from router.parameters import canonical, check, number
 from router.providers.base import bytes_bound, utf8_length
-from router.providers.usage import extra_bound
 from router.types import CallRole, Message, SampleRequest
 from router.verifiers.base import Demands, Verdict
 from router.verifiers.steps import aggregate, aggregation, split_steps
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
     from router.providers.base import Sampler
     from router.types import Answer, Task
 
-CARRIED_BYTES = 6_000
-"""How much of an answer the judge reads: its end, where the conclusion is."""
+MAX_CARRIED_BYTES = 6_000
+"""Most that the judge reads of an answer: its end, where the conclusion is."""
+
+BYTES_PER_TOKEN = 6
+"""Bytes that the judge reads for each token that an answer may have."""
 
 ASK_STEPS = (
     "Above is a proposed solution with numbered steps. Check every step on its own. Write one "
@@ -62,15 +64,14 @@ class _Judge:
 
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
         """Bound the one call: the question, as much of the answer as is read, and the asking."""
-        turns = (Message("assistant", "x" * CARRIED_BYTES), Message("user", ASK_STEPS + ASK_WHOLE))
-        added = bytes_bound(turns) + extra_bound({})
-        return (CallBound(prompt_tokens + added, self._cap(task)),)
+        turns = (Message("assistant", "x" * _carried(task)), Message("user", ASK_STEPS + ASK_WHOLE))
+        return (CallBound(prompt_tokens + bytes_bound(turns), self._cap(task)),)
 
     def _cap(self, task: Task) -> int:
         return min(self.judge_tokens, task.max_tokens)
 
     async def _ask(self, task: Task, shown: str, ask: str, sampler: Sampler) -> str:
-        turns = (Message("assistant", last_bytes(shown, CARRIED_BYTES)), Message("user", ask))
+        turns = (Message("assistant", last_bytes(shown, _carried(task))), Message("user", ask))
         request = SampleRequest(
             messages=(*task.messages, *turns),
             max_tokens=self._cap(task),
@@ -149,6 +150,10 @@ class SelfJudge(_Judge):
         if bare:
             return Verdict(float(bare[2].lower() in YES), f"the model says {bare[2].lower()}")
         return Verdict(None, "the model gave no verdict")
+
+
+def _carried(task: Task) -> int:
+    return min(MAX_CARRIED_BYTES, BYTES_PER_TOKEN * task.max_tokens)
 
 
 def last_bytes(text: str, n_bytes: int) -> str:

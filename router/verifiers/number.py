@@ -127,4 +127,4 @@ def _unit(word: str | None) -> str:
     if not word or len(word) > MAX_UNIT_CHARS:
         return ""
     name = word.translate(POWERS).lower()
-    return name if name in UNITS else name.removesuffix("s") if name[:-1] in UNITS else ""
+    return next((unit for unit in (name, name.removesuffix("s")) if unit in UNITS), "")

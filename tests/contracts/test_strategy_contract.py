@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -179,6 +180,30 @@ async def test_caps_hold_exactly(strategy: Strategy, text: str) -> None:
                 (meter.usage.completion_tokens, allowance.max_completion_tokens),
             ):
                 assert cap is None or used <= cap
+
+
+@every_strategy
+async def test_no_call_begins_after_the_deadline(strategy: Strategy) -> None:
+    """Time runs out in whatever call; then there is the best so far, or the timeout itself."""
+    for n_quick in range(3):
+        begun: list[float] = []
+
+        def script(_request: SampleRequest, i: int, n_quick: int = n_quick) -> Reply:
+            if i == 0:
+                begun.append(time.monotonic())  # noqa: B023 - called within this turn
+            return Reply(UNREADABLE, delay_s=0.0 if len(begun) <= n_quick else 30.0)  # noqa: B023
+
+        deadline = time.monotonic() + 0.1
+        meter = Meter(ScriptedProvider(script), PRICE, Allowance(deadline=deadline))
+        try:
+            answer = await strategy.run(TASK, meter)
+        except ProviderTimeoutError:
+            assert n_quick == 0
+        else:
+            assert answer.text == UNREADABLE
+            assert answer.complete == all(call.status == "ok" for call in meter.calls)
+        assert time.monotonic() - deadline < 5.0
+        assert all(at <= deadline for at in begun)
 
 
 @every_strategy

@@ -48,6 +48,7 @@ async def quality(
         ("number(expected='5')", "no idea", 0.0),
         ("number(expected='5')", "9" * 500, 0.0),
         ("number(expected='1e3')", "1000", 1.0),
+        ("number(expected='5')", "5A", 1.0),
         (r"pattern(regex='\\d{4}-\\d\\d')", "2024-05", 1.0),
         (r"pattern(regex='\\d{4}-\\d\\d')", "in 2024-05", 0.0),
         ("choices(among='red, green')", "Green", 1.0),
