@@ -150,6 +150,67 @@ def test_the_worst_case_bounds_every_run(
     anyio.run(run)
 
 
+USES_FEWER = (
+    "best_of_n(samples=5, verifier='arithmetic')",  # its rule makes no call
+    "revision(rounds=2, verifier='arithmetic')",  # nothing to tell: the script states no equation
+    "tree_of_thoughts(task='text', search='dfs'",  # the first full depth ends it
+    "tree_of_thoughts(task='game24'",  # few moves are legal, and a last number is valued by rule
+    "tree_of_thoughts(task='crosswords'",  # the script knows one word at a time
+)
+
+
+def lavish() -> Script:
+    """Make a script that is never done: every reply differs, is long, and asks for more.
+
+    Words are far longer than what is carried of a token, so that what is cut is cut.
+    """
+    told: list[int] = []
+
+    def script(request: SampleRequest, _i: int) -> Reply:
+        told.append(1)
+        said = request.messages[-1].text
+        mark = f"{'y' * len(told)}ü{'ö' * 90}"
+        if "code block" in said:
+            text = f"```python\n1 / 0  # {mark}\n```"
+        elif "Numbers left: 4 9 10 13" in said and "possible next steps" in said:
+            text = "4 + 9 = 13\n4 * 9 = 36\n9 - 4 = 5\n10 - 4 = 6\n13 - 9 = 4"
+        elif "Open: " in said and "one a line" in said:
+            text = f"h{len(told) % 5 + 1}. aaaaa (low)"
+        elif "choices" in said:
+            text = "Choice 1"
+        elif "Verdict: P" in said:
+            text = "Verdict: 1"
+        elif "Step N" in said:
+            text = "Step 1: wrong"
+        else:
+            text = " ".join([mark] * request.max_tokens)
+        return Reply(text, reports_usage=False)
+
+    return script
+
+
+@every_strategy
+@pytest.mark.parametrize("native_n", [True, False])
+async def test_the_worst_case_bounds_a_run_that_uses_all_of_it(
+    strategy: Strategy,
+    native_n: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Nothing agrees, nothing is verified, everything is long: all calls are made, none refused."""
+    task = replace(TASK, messages=(Message("user", "Input: 4 9 10 13"),), max_tokens=60)
+    provider = ScriptedProvider(lavish(), native_n=native_n)
+    calls = strategy.worst_case(task, provider.count_prompt_tokens(task.messages))
+    allowance = Allowance(
+        max_cost_nano_usd=hold(strategy, task, provider),
+        max_calls=len(calls),
+        max_completion_tokens=sum(call.max_tokens * call.n_samples for call in calls),
+    )
+    meter = Meter(provider, PRICE, allowance)
+    answer = await strategy.run(task, meter)
+    assert answer.complete
+    if not str(strategy).startswith(USES_FEWER):
+        assert len(meter.calls) == len(calls)
+
+
 @every_strategy
 @pytest.mark.parametrize("text", [UNREADABLE, "Answer: 42"])
 async def test_caps_hold_exactly(strategy: Strategy, text: str) -> None:
