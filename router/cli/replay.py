@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.console import console, errors_shown
+from router.cli.console import console, errors_shown, fail
 
 if TYPE_CHECKING:
     from router.jobs.replay import Replay
@@ -40,6 +40,50 @@ def replay_tot(
             typer.echo(json.dumps(_shown(done), indent=2))
             return
         _print(done)
+
+
+@replay_app.command("samples")
+def replay_recorded_samples(
+    outcomes: Annotated[Path, typer.Argument(help="Recorded samples (JSONL, CSV or Parquet).")],
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="The strategy, as in a configuration.")
+    ] = "self_consistency(samples=40)",
+    kind: Annotated[str, typer.Option(help="number, choice or expression.")] = "expression",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only these tasks (repeat the option).")
+    ] = None,
+    orders: Annotated[int, typer.Option(min=1, help="Orders of the samples to average.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the further orders and the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run a strategy over recorded samples; no model is asked."""
+    with errors_shown():
+        from dataclasses import asdict
+
+        from policies.outcomes import read_outcomes
+        from policies.types import AnswerKind
+        from router.jobs.replay_samples import WRITTEN, replay_samples
+        from router.strategies.registry import parse_strategy
+
+        known = {str(one): one for one in WRITTEN}
+        if kind not in known:
+            fail(f"samples of kind {kind!r} cannot be replayed; use one of: {', '.join(known)}")
+        table = read_outcomes(outcomes, task or ())
+        made = parse_strategy(strategy)
+        done = asyncio.run(replay_samples(made, table, AnswerKind(kind), orders=orders, seed=seed))
+        if as_json:
+            typer.echo(json.dumps({**asdict(done), "saved": done.saved}, indent=2))
+            return
+        console().print(
+            f"{done.strategy}: {done.accuracy:.1%} right with {done.drawn:.1f} samples a query "
+            f"({done.saved:.0%} fewer than {done.recorded:.0f}); the vote over all "
+            f"{done.vote:.1%}, one sample {done.single:.1%}"
+        )
+        console().print(
+            f"against the vote {done.accuracy - done.vote:+.1%} "
+            f"(95 %: {done.low:+.1%} to {done.high:+.1%}); {done.n_queries} queries, "
+            f"{done.orders} orders"
+        )
 
 
 def _shown(done: Replay) -> dict[str, object]:
