@@ -18,6 +18,8 @@ from router.types import Message, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from policies.outcomes import OutcomeTable
     from router.strategies.base import Strategy
 
@@ -145,7 +147,7 @@ def _recorded(table: OutcomeTable, kind: AnswerKind) -> Mapping[str, list[Record
     return found
 
 
-def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:  # type: ignore[type-arg]
+def _interval(differences: NDArray[np.float64], seed: int) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(differences), size=(2000, len(differences)))
     low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+WRITE_PROGRAM = (
+    "Write a Python program that works out the answer and prints it as its last line, nothing "
+    "else. Use only plain Python and the math module: no classes, no generators, no input, no "
+    "files. Reply with the program in one fenced code block."
+)
+"""Ask for a program that fits the sandbox."""
+
 
 class Ending(StrEnum):
     """How a program ended; ``UNSUPPORTED`` means that the sandbox lacks what it needs."""

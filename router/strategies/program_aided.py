@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from policies.types import AnswerKind
 from router import answers
 from router.parameters import canonical, check, number
-from router.sandbox.base import Limits
+from router.sandbox.base import WRITE_PROGRAM, Limits
 from router.sandbox.monty import sandbox
 from router.strategies.base import Needs
 from router.strategies.calls import STOPPING, Seeded
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from router.providers.base import Sampler
     from router.types import Answer, Sample, Task
 
-ASK = (
-    "Write a Python program that works out the answer and prints it as its last line, nothing "
-    "else. Use only plain Python and the math module: no classes, no generators, no input, no "
-    "files. Reply with the program in one fenced code block."
-)
 AGAIN = "The program failed: {error}\nWrite the whole program again, corrected, in one code block."
 MAX_ERROR_BYTES = 400
 
@@ -70,13 +65,13 @@ class ProgramAided:
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
         """Bound the first program and every repair; running one costs no tokens."""
         turns = _turns(task, "x" * carried_bytes(task), "x" * MAX_ERROR_BYTES)
-        again = bound(task, prompt_tokens, hint_bound(ASK) + turns_bound(turns))
-        return (bound(task, prompt_tokens, hint_bound(ASK)), *(again,) * self.repairs)
+        again = bound(task, prompt_tokens, hint_bound(WRITE_PROGRAM) + turns_bound(turns))
+        return (bound(task, prompt_tokens, hint_bound(WRITE_PROGRAM)), *(again,) * self.repairs)
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer the task; what stops a repair leaves the first reply as the answer."""
         seeded = Seeded(task, sampler)
-        asked = with_hint(task.messages, ASK)
+        asked = with_hint(task.messages, WRITE_PROGRAM)
         messages = asked
         drawn: list[Sample] = []
         complete = True

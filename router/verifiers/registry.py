@@ -21,6 +21,7 @@ from router.verifiers.number import NumberVerifier
 from router.verifiers.pattern import PatternVerifier
 from router.verifiers.predicate import PredicateVerifier
 from router.verifiers.process_reward import ProcessRewardVerifier
+from router.verifiers.program_check import ProgramCheck
 from router.verifiers.reference import ReferenceVerifier
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ VERIFIERS: Mapping[str, type[Any]] = {
         PredicateVerifier,
         ArithmeticVerifier,
         ProcessRewardVerifier,
+        ProgramCheck,
         StepJudge,
         SelfJudge,
     )

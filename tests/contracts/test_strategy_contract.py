@@ -40,6 +40,7 @@ FURTHER = (
     "weighted_best_of_n(samples=3, verifier='step_judge')",
     "trained_aggregation(samples=3, verifier='self_judge')",
     "revision(rounds=2, verifier='self_judge')",
+    *(["best_of_n(samples=3, batch=2, verifier='program_check')"] if installed() else []),
     "revision(rounds=3, verifier='reference(reference=\\'7\\')')",
     "long_thought(effort='unset', thinking_tokens=20)",
     "budget_forcing(waits=3, prefill='vllm')",
@@ -152,6 +153,7 @@ def test_the_worst_case_bounds_every_run(
 
 USES_FEWER = (
     "best_of_n(samples=5, verifier='arithmetic')",  # its rule makes no call
+    "best_of_n(samples=3, verifier='program_check'",  # no answer can be read, so none is checked
     "revision(rounds=2, verifier='arithmetic')",  # nothing to tell: the script states no equation
     "tree_of_thoughts(task='text', search='dfs'",  # the first full depth ends it
     "tree_of_thoughts(task='game24'",  # few moves are legal, and a last number is valued by rule

@@ -48,6 +48,7 @@ EXAMPLES = {
     "countdown": ("countdown", EXPRESSION, COUNTDOWN, "Answer: (3+4)*5", "Answer: 3*4*5"),
     "game24": ("game24", EXPRESSION, "Input: 4 9 10 13", "(10-4)*(13-9)", "4+9+10+1"),
     "arithmetic": ("arithmetic", NUMBER, "?", "6 * 7 = 42\nAnswer: 42", "6 * 7 = 43\nAnswer: 43"),
+    "program_check": ("program_check", NUMBER, "?", "It is 42.", "It is 41."),
     "step_judge": ("step_judge", NUMBER, "?", "First.\nThen: right", "First.\nThen: wrong"),
     "self_judge": ("self_judge", NUMBER, "?", "It is right", "It is wrong"),
 }
@@ -57,8 +58,11 @@ ELSEWHERE = {
     "predicate": "needs an installed package: tests/router/verifiers/test_predicate.py",
     "process_reward": "needs a server: tests/router/verifiers/test_process_reward.py",
 }
+OPTIONAL = {"math": "math_verify", "program_check": "pydantic_monty"}
 INSTALLED = [
-    name for name in sorted(EXAMPLES) if name != "math" or importlib.util.find_spec("math_verify")
+    name
+    for name in sorted(EXAMPLES)
+    if name not in OPTIONAL or importlib.util.find_spec(OPTIONAL[name])
 ]
 
 
@@ -66,6 +70,8 @@ def judging(request: SampleRequest, _i: int) -> str:
     """Judge as the double that it is: by the word in the answer that it is shown."""
     shown = " ".join(message.text for message in request.messages if message.role == "assistant")
     word = "wrong" if "wrong" in shown else "right"
+    if "code block" in request.messages[-1].text:
+        return "```python\nprint(6 * 7)\n```"
     if "numbered steps" in request.messages[-1].text:
         return f"Step 1: right\nStep 2: {word}"
     return f"Verdict: {95 if word == 'right' else 5}"

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cost_models.pricing import Price
 from policies.types import AnswerKind
-from router.types import Answer, Message, Task
+from router.providers.metered import Allowance, Meter
+from router.providers.scripted import ScriptedProvider
+from router.sandbox.monty import installed
+from router.types import Answer, CallRole, Message, Task
 from router.verifiers.equivalence import EquivalenceVerifier, Worker, worker
 from router.verifiers.registry import parse_verifier
 
@@ -145,3 +149,24 @@ def test_a_comparison_that_takes_too_long_ends_the_worker_and_the_next_one_works
 def test_one_worker_serves_the_process() -> None:
     """It is made once."""
     assert worker() is worker()
+
+
+@pytest.mark.skipif(not installed(), reason="needs rheostat[sandbox]")
+@pytest.mark.parametrize(
+    ("program", "wanted"),
+    [
+        ("```\nprint(6 * 7)\n```", 1.0),
+        ("```\nprint(6 * 8)\n```", 0.0),
+        ("```\nprint(6 / 0)\n```", None),
+        ("```\nx = 42\n```", None),
+        ("```\nprint('much')\n```", None),
+        ("It is 42.", None),
+    ],
+)
+async def test_a_program_must_come_to_the_same(program: str, wanted: float | None) -> None:
+    """What fails or cannot be compared decides nothing; the call is a verifier's."""
+    task = Task((Message("user", "6 * 7?"),), AnswerKind.NUMBER, max_tokens=50)
+    meter = Meter(ScriptedProvider([program]), Price(free=True), Allowance())
+    verdict = await parse_verifier("program_check").verify(task, Answer("It is 42."), meter)
+    assert verdict.quality == wanted, verdict.reason
+    assert [call.role for call in meter.calls] == [CallRole.VERIFY]
