@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import importlib.util
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class MontySandbox:
             msg = "programs need a sandbox; run: pip install 'rheostat[sandbox]'"
             raise StrategyConfigError(msg)
         self._pool: Monty | None = None
+        self._starting = threading.Lock()
 
     async def run(self, code: str, limits: Limits) -> Execution:
         """Run ``code`` in a fresh session of a worker, in a thread of its own."""
@@ -91,12 +93,13 @@ class MontySandbox:
         return Execution(Ending.OK, "".join(printed), said)
 
     def _workers(self) -> Monty:
-        if self._pool is None:
-            from pydantic_monty import Monty  # noqa: PLC0415 - as above
+        with self._starting:
+            if self._pool is None:
+                from pydantic_monty import Monty  # noqa: PLC0415 - as above
 
-            pool = Monty(max_processes=MAX_WORKERS, request_timeout=CALL_TIMEOUT_S)
-            self._pool = pool.__enter__()
-        return self._pool
+                pool = Monty(max_processes=MAX_WORKERS, request_timeout=CALL_TIMEOUT_S)
+                self._pool = pool.__enter__()
+            return self._pool
 
 
 def _failed(error: MontyError, printed: str) -> Execution:

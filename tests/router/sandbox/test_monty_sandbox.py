@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,16 @@ async def test_sessions_do_not_see_one_another(box: MontySandbox) -> None:
     """Nothing stays from one program to the next."""
     await box.run("secret = 7", LIMITS)
     assert (await box.run("print(secret)", LIMITS)).ending is Ending.ERROR
+
+
+async def test_programs_beside_one_another_share_one_pool() -> None:
+    """More of them than workers; each gets its own result."""
+    own = MontySandbox()
+    try:
+        done = await asyncio.gather(*(own.run(f"print({i} * 2)", LIMITS) for i in range(12)))
+    finally:
+        own.close()
+    assert [one.result for one in done] == [str(i * 2) for i in range(12)]
 
 
 async def test_a_program_beyond_its_size_is_not_run(box: MontySandbox) -> None:
