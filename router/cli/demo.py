@@ -32,8 +32,8 @@ PRACTICE_QUESTIONS = 270
 PRACTICE_SEED = 1
 TRIALS = 30
 CONCURRENCY = 4
-ROUND = 9
-SECONDS = 200.0
+ROUND = 6
+SECONDS = 220.0
 
 POOLS = {
     False: {"small": "qwen2.5-coder-0.5b", "large": "qwen2.5-coder-1.5b"},
@@ -240,7 +240,7 @@ def _contestants(stage: Stage, fitted: FittedPolicy) -> list[Contestant]:
         ends = [("asked once", names[0])]
     fixed = [Contestant(label, name, "direct") for label, name in ends]
     if (best.model, best.strategy) not in {(c.model, c.strategy) for c in fixed}:
-        fixed.append(Contestant("best fixed arm", best.model, best.strategy))
+        fixed.append(Contestant("best fixed", best.model, best.strategy))
     return [*fixed, Contestant("routed", "auto")]
 
 

@@ -69,6 +69,8 @@ def fetch_with_progress(names: Sequence[str], directory: Path | None = None) -> 
             f"fetching [bold]{name}[/]: {weights.upstream}, {megabytes(weights)}, "
             f"licence {weights.licence} ({weights.licence_source})"
         )
+    if not missing:
+        return fetch(names, where)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=screen
     ) as bars:

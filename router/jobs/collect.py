@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cost_models.estimates import NS_PER_S
 from cost_models.money import to_usd
+from policies.errors import OutcomeError
 from router.providers.metered import Allowance, Meter
 from router.questions.registry import grade
 from router.types import Message, Task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from cost_models.types import Arm
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from router.routing.catalog import Catalog
 
 Row = dict[str, Any]
+Key = tuple[str, str, str]
+
+ROW_START = b'{"query_id":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +55,44 @@ def task_for(question: Question, max_tokens: int, seed: int) -> Task:
     )
 
 
-def done_keys(path: Path) -> set[tuple[str, str, str]]:
-    """(query_id, model, strategy) of the rows in ``path``; a torn last line is cut off."""
+def done_keys(path: Path) -> set[Key]:
+    """(query_id, model, strategy) of the rows in ``path``; a torn last line is cut off.
+
+    Raises OutcomeError, with the file left as it is, if it holds anything but rows of such runs.
+    """
     if not path.exists():
         return set()
     keys = set()
-    whole = 0
+    n_whole, ending = 0, b"\n"
     with path.open("rb") as lines:
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            row = json.loads(line)
-            keys.add((row["query_id"], row["model"], row["strategy"]))
-            whole += len(line)
+        for number, line in enumerate(lines, start=1):
+            key = _key(line)
+            if key is None and (line.endswith(b"\n") or not _is_torn(line)):
+                msg = "this is no row that `collect` wrote; name another output"
+                raise OutcomeError(str(path), msg, row=number)
+            if key is not None:
+                keys.add(key)
+                n_whole += len(line)
+                ending = line[-1:]
     with path.open("r+b") as file:
-        file.truncate(whole)
+        file.truncate(n_whole)
+        if ending != b"\n":
+            file.seek(n_whole)
+            file.write(b"\n")
     return keys
+
+
+def _key(line: bytes) -> Key | None:
+    """Name what a row is the outcome of; None for what is no whole row."""
+    try:
+        row = json.loads(line)
+        return row["query_id"], row["model"], row["strategy"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_torn(line: bytes) -> bool:
+    return line.startswith(ROW_START) or ROW_START.startswith(line)
 
 
 async def collect(
@@ -78,7 +105,8 @@ async def collect(
     """Append the missing rows of ``arms`` x ``questions`` to the output; give how many were run.
 
     ``progress`` is told (arm, questions done, questions in all) after each answer. An upstream
-    error ends the run with that error; the rows written stay.
+    error ends the run with that error; the rows written stay. OutcomeError if the output is
+    another kind of file.
     """
     done = done_keys(settings.output)
     n_run = 0
@@ -87,12 +115,13 @@ async def collect(
             missing = [q for q in questions if (q.question_id, arm.model, arm.strategy) not in done]
             n_before = len(questions) - len(missing)
             pending = _Pending(catalog, arm, missing, settings)
-            async for row in pending.rows():
-                sink.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
-                sink.flush()
-                n_run += 1
-                n_before += 1
-                progress(arm, n_before, len(questions))
+            async with aclosing(pending.rows()) as rows:
+                async for row in rows:
+                    sink.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+                    sink.flush()
+                    n_run += 1
+                    n_before += 1
+                    progress(arm, n_before, len(questions))
     return n_run
 
 
@@ -109,7 +138,7 @@ class _Pending:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield one graded row per question, in the order in which answers arrive."""
         tasks = [asyncio.ensure_future(self._ask(question)) for question in self._questions]
         try:

@@ -98,12 +98,12 @@ def joined(first: Result, second: Result) -> Result:
 
 
 def wilson(n_correct: int, n: int) -> tuple[float, float]:
-    """Give the 95 % score interval of a proportion (Wilson 1927), within [0, 1]."""
+    """Give the 95 % score interval of a proportion (Wilson 1927), within [0, 1], share inside."""
     share = n_correct / n
     spread = Z_95 * Z_95 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z_95 * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def accuracy_gain(a: Result, b: Result, seed: int = 0) -> tuple[float, float, float]:
@@ -158,7 +158,10 @@ async def ask_all(
     concurrency: int,
     progress: Callable[[Graded], None],
 ) -> Result:
-    """Ask every question, at most ``concurrency`` at once; grade each and post the grade."""
+    """Ask every question, at most ``concurrency`` at once; grade each and post the grade.
+
+    The first error ends it: what is still being asked is cancelled, so that nothing more is spent.
+    """
     slots = asyncio.Semaphore(concurrency)
 
     async def one(question: Question) -> Graded:
@@ -167,7 +170,13 @@ async def ask_all(
         progress(graded)
         return graded
 
-    return Result(contestant, tuple(await asyncio.gather(*(one(q) for q in questions))))
+    tasks = [asyncio.ensure_future(one(question)) for question in questions]
+    try:
+        return Result(contestant, tuple(await asyncio.gather(*tasks)))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ask(client: AsyncOpenAI, contestant: Contestant, question: Question) -> Graded:
@@ -193,7 +202,7 @@ async def _ask(client: AsyncOpenAI, contestant: Contestant, question: Question) 
         question=question,
         arm=told["arm"],
         correct=correct,
-        cost_usd=Decimal(told["cost_usd"]),
+        cost_usd=Decimal(str(told["cost_usd"])),
         latency_s=latency_s,
         difficulty=told["difficulty"],
     )

@@ -152,3 +152,14 @@ def test_the_frontier_falls_in_cost_as_the_price_rises() -> None:
     assert frontier[-1].cost_usd == pytest.approx(0.001)
     assert frontier[0].accuracy > frontier[-1].accuracy
     assert {SMALL, LARGE} <= set(DATA.arms)
+
+
+def test_an_arm_tried_on_easy_queries_alone_is_not_the_best_fixed_arm() -> None:
+    """Its mean is high because its queries were easy; on all queries another arm does better."""
+    quality = TABLE.quality_matrix()
+    easy = np.array([text.startswith("What is") for text in TABLE.queries])
+    small, large = TABLE.arms.index(SMALL), TABLE.arms.index(LARGE)
+    quality[~easy, small] = np.nan
+    assert np.nanmean(quality[:, small]) > quality[:, large].mean()
+    data = CrossValidation(TABLE.queries, quality, TABLE.matrix("cost_usd"), TABLE.arms, seed=0)
+    assert data.arms[data.best_fixed] == LARGE

@@ -118,7 +118,7 @@ def test_recovery_takes_any_number_of_entries_in_batches(
 ) -> None:
     """One transaction stays short; the ledger's own method goes on to the end."""
     ledger.declare_budgets([Budget("organisation", Period.DAY, 10**6)])
-    ledger.write(lambda session: None)
+    ledger.write(lambda _session: None)
     for i in range(3):
         ledger.open(opening(f"q{i}", 5), now)
     survivor = Ledger(ledger.engine)
@@ -149,7 +149,7 @@ def test_a_process_is_known_by_more_than_its_pid() -> None:
 
 def test_a_process_that_ended_but_was_not_collected_is_dead() -> None:
     """A zombie serves nobody."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)  # noqa: S603 - our own
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     replica = this_process("r1")
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -4,64 +4,81 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
+
+from router.cli.main import app
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Cli
+    from typer.testing import Result
 
 COST = re.compile(r"\$(\d+\.\d{9})")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder for the demo."""
-    return tmp_path / "demo"
+@dataclass(frozen=True)
+class Shown:
+    """What two runs of the demo in one folder printed, and what the ledger says after them."""
+
+    first: str
+    second: str
+    report: dict[str, Any]
+    doctor: Result
 
 
-def run(cli: Cli, home: Path) -> str:
-    """Run the demo on one round of questions."""
-    done = cli("demo", "--simulated", "--questions", 9, "--seconds", 30, "--home", home)
-    assert done.exit_code == 0, done.output
-    return done.stdout
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """Run the demo twice on one round of questions."""
+    home = tmp_path_factory.mktemp("demo")
 
+    def run(*arguments: object) -> Result:
+        done = CliRunner(env={"COLUMNS": "100"}).invoke(app, [str(a) for a in arguments])
+        assert done.exit_code == 0, done.output
+        return done
 
-def test_the_demo_and_the_report_agree_to_the_nano_usd(cli: Cli, home: Path) -> None:
-    """Counters equal sums, every answer is in the ledger, and the report shows the same cents."""
-    shown = run(cli, home)
-    folder = home / "simulated"
-    assert "SIMULATED" in shown
-    assert "every counter equals the sum of its rows" in shown
-    config = folder / "rheostat.yaml"
-    told = json.loads(cli("report", "--config", config, "--json").stdout)
-    table = shown[shown.index("4. What it bought") : shown.index("Which arm")]
-    costs = [round(float(cost) * 1e9) for cost in COST.findall(table)]
-    assert told["totals"]["cost_nano_usd"] == sum(costs)
-    assert told["totals"]["n_entries"] == 9 * len(costs)
-    assert all(arm["n_graded"] == arm["n_entries"] for arm in told["arms"])
-    assert cli("doctor", "--config", config).exit_code == 0
-
-
-def test_a_second_run_keeps_policy_and_outcomes_and_adds_to_the_ledger(
-    cli: Cli, home: Path
-) -> None:
-    """Nothing is fitted or collected twice."""
-    first, second = run(cli, home), run(cli, home)
-    assert "fitted now" in first
-    assert "as fitted before" in second
-    version = re.search(r"policy ([0-9a-f]{12})", first)
-    assert version
-    assert version[1] in second
+    ask = ("demo", "--simulated", "--questions", 9, "--seconds", 30, "--home", home)
+    first, second = run(*ask).stdout, run(*ask).stdout
     config = home / "simulated" / "rheostat.yaml"
-    told = json.loads(cli("report", "--config", config, "--json").stdout)
-    assert told["totals"]["n_requests"] == 2 * 9 * (len(COST.findall(first)) - 2)
+    report = json.loads(run("report", "--config", config, "--json").stdout)
+    return Shown(first, second, report, run("doctor", "--config", config))
 
 
-def test_every_table_of_simulated_models_says_so(cli: Cli, home: Path) -> None:
+def costs(shown: str) -> list[int]:
+    """Cost of each contestant in the table, in nano-USD."""
+    table = shown[shown.index("4. What it bought") : shown.index("Which arm")]
+    return [round(float(cost) * 1e9) for cost in COST.findall(table)]
+
+
+def test_the_demo_and_the_report_agree_to_the_nano_usd(shown: Shown) -> None:
+    """Counters equal sums, every answer is in the ledger, and the report shows the same cents."""
+    told = costs(shown.first) + costs(shown.second)
+    assert shown.report["totals"]["cost_nano_usd"] == sum(told)
+    assert shown.report["totals"]["n_entries"] == 9 * len(told)
+    assert all(arm["n_graded"] == arm["n_entries"] for arm in shown.report["arms"])
+    assert "every counter equals the sum of its rows" in shown.second
+    assert "every counter equals the sum of its rows" in shown.doctor.stdout
+
+
+def test_a_second_run_keeps_the_policy(shown: Shown) -> None:
+    """Nothing is fitted twice."""
+    version = re.search(r"policy ([0-9a-f]{12}), fitted now", shown.first)
+    assert version
+    assert f"policy {version[1]}, as fitted before" in shown.second
+
+
+def test_every_table_of_simulated_models_says_so(shown: Shown) -> None:
     """No heading over simulated figures goes without the word."""
-    headings = [line for line in run(cli, home).splitlines() if re.match(r"[2-5]\. |Which", line)]
+    headings = [line for line in shown.first.splitlines() if re.match(r"[2-5]\. |Which", line)]
     assert len(headings) == 5
     assert all("SIMULATED" in heading for heading in headings)
+
+
+def test_commands_to_try_next_run_as_they_are_printed(shown: Shown) -> None:
+    """Each of the three names the configuration that the demo wrote."""
+    tried = shown.first[shown.first.index("Try next") :].splitlines()[1:]
+    lines = [line.split() for line in tried if line.strip()]
+    assert [line[1] for line in lines] == ["report", "plan", "serve"]
+    assert all(Path(line[line.index("--config") + 1]).is_file() for line in lines)

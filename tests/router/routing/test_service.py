@@ -34,6 +34,7 @@ from router.errors import ProviderError, ProviderTimeoutError, RequestError
 from router.providers.openai_compatible import OpenAICompatibleProvider
 from router.providers.scripted import Reply, ScriptedProvider
 from router.providers.simulated import build_simulated
+from router.routing.candidates import offers
 from router.routing.catalog import Model
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.service import RoutingService, ServiceSettings
@@ -207,6 +208,22 @@ async def test_a_cost_at_the_worst_case_leaves_nothing_and_overshoots_nothing(
     assert stands_at(ledger, WORST)
     with pytest.raises(BudgetExceededError):
         await serving.answer(asks())
+
+
+async def test_a_strategy_stops_at_the_cap_of_its_request(ledger: Ledger) -> None:
+    """A vote of five that can pay for three is held over three, and says so."""
+    vote = catalog(
+        scripted("small", at_worst), strategies=("self_consistency(samples=5, batch=1)",)
+    )
+    asked = {"answer_kind": AnswerKind.NUMBER, "text": "2 + 2?"}
+    serving = service(ledger, vote, limit=10**9)
+    (offer,) = offers(vote, asks(**asked))
+    cap = 3 * offer.first_call_nano_usd + 1
+    served = await serving.answer(asks(**asked, max_cost_usd=cap / 1e9))
+    assert only(ledger).held_nano_usd == cap
+    assert (len(served.answer.samples), served.answer.complete) == (3, False)
+    assert served.cost_nano_usd < cap < served.cost_nano_usd + served.calls[0].cost_nano_usd
+    assert stands_at(ledger, served.cost_nano_usd)
 
 
 async def test_what_an_upstream_bills_above_its_cap_is_recorded_in_full(ledger: Ledger) -> None:
@@ -611,12 +628,11 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
             Reply("4", delay_s=60),
         )[fate]
 
-    model = scripted("small", script)
     limit = 20 * WORST
-    serving = service(ledger, catalog(model), limit=limit)
-    tasks = [asyncio.create_task(serving.answer(asks(text=f"say {i}"))) for i in range(40)]
-    await until(lambda: sum(task.done() for task in tasks) >= 30)
-    await asyncio.sleep(0.2)
+    serving = service(ledger, script, limit=limit)
+    requests = [asks(text=f"say {i}") for i in range(40)]
+    tasks = [asyncio.create_task(serving.answer(request)) for request in requests]
+    await until(lambda: all(task.done() for i, task in enumerate(tasks) if i % 5 < 4))
     for task in tasks:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -625,10 +641,21 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
     entries = rows(ledger, EntryRow)
     assert facts.held_nano_usd == 0
     assert facts.spent_nano_usd == sum(entry.cost_nano_usd for entry in entries) <= limit
-    served = [each for each in ended if isinstance(each, Served)]
-    assert {e.request_id for e in entries if e.complete} == {s.request_id for s in served}
-    refused = sum(isinstance(each, BudgetExceededError) for each in ended)
-    assert len(entries) + refused == 40 == len(rows(ledger, RequestRow))
+    by_end: dict[type, set[str]] = {}
+    for request, end in zip(requests, ended, strict=True):
+        by_end.setdefault(type(end), set()).add(request.request_id)
+    assert by_end.keys() == {
+        Served,
+        ProviderError,
+        BudgetExceededError,
+        asyncio.CancelledError,
+    }
+    opened = {entry.request_id for entry in entries}
+    assert {e.request_id for e in entries if e.complete} == by_end[Served]
+    assert opened >= by_end[Served] | by_end[ProviderError]
+    refused = {refusal.request_id for refusal in rows(ledger, RefusalRow)}
+    assert refused >= by_end[BudgetExceededError]
+    assert not refused & opened
 
 
 # Life and death
