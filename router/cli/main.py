@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from router.cli.aggregator import fit_aggregator
 from router.cli.ask import ask, plan
 from router.cli.collect import collect, questions
 from router.cli.config import config_app
@@ -14,6 +15,7 @@ from router.cli.fit import fit
 from router.cli.init import init
 from router.cli.models import models_app
 from router.cli.policy import policy_app
+from router.cli.replay import replay_app
 from router.cli.report import report
 from router.cli.serve import serve
 from router.cli.strategies import strategies
@@ -38,8 +40,10 @@ app.command()(collect)
 app.command()(fit)
 app.command()(evaluate)
 app.command()(strategies)
+app.command()(fit_aggregator)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
+app.add_typer(replay_app, name="replay")
 app.add_typer(policy_app, name="policy")
 
 
