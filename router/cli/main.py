@@ -10,7 +10,9 @@ from router.cli.config import config_app
 from router.cli.demo import demo
 from router.cli.doctor import doctor
 from router.cli.evaluate import evaluate
+from router.cli.export import export
 from router.cli.fit import fit
+from router.cli.importing import import_outcomes
 from router.cli.init import init
 from router.cli.models import models_app
 from router.cli.policy import policy_app
@@ -37,6 +39,8 @@ app.command()(questions)
 app.command()(collect)
 app.command()(fit)
 app.command()(evaluate)
+app.command("import")(import_outcomes)
+app.command()(export)
 app.command()(strategies)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
