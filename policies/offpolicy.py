@@ -95,7 +95,7 @@ def snips(log: Log, probability: NDArray[np.float64]) -> OffPolicyValue:
         return OffPolicyValue(float("nan"), -np.inf, np.inf, 0.0, len(weight))
     estimate = float((weight * log.reward).sum() / total)
     influence = weight * (log.reward - estimate) / (total / len(weight))
-    value = _value(estimate, influence, weight)
+    value = _value(estimate, influence, _effective(weight))
     return _proportion(value) if _is_whole(log.reward) else value
 
 
@@ -114,27 +114,79 @@ def doubly_robust(
     direct = (probability * predicted).sum(axis=1)
     term = direct + weight * (log.reward - predicted[rows, log.arm])
     estimate = float(term.mean())
-    value = _value(estimate, term - estimate, weight)
+    value = _value(estimate, term - estimate, _effective(weight))
     if not _is_whole(log.reward) or not np.isfinite(value.high):
         return value
     expected = predicted[rows, log.arm].clip(0.0, 1.0)
     seen = (weight * (log.reward - expected)) ** 2
     likely = weight**2 * expected * (1.0 - expected)
-    missing = max(0.0, float((likely - seen).sum())) / float(((term - estimate) ** 2).sum() + TINY)
-    reach = (value.high - value.low) / 2.0 * float(np.sqrt(1.0 + missing))
-    return replace(value, low=estimate - reach, high=estimate + reach)
+    return _widened(value, term, likely - seen)
 
 
-def _value(
-    estimate: float, influence: NDArray[np.float64], weight: NDArray[np.float64]
+def robust_difference(
+    log: Log,
+    new: NDArray[np.float64],
+    old: NDArray[np.float64] | None,
+    predicted: NDArray[np.float64],
+    variance: NDArray[np.float64],
 ) -> OffPolicyValue:
-    n = len(weight)
+    """Doubly robust value of one policy less that of another, decision by decision.
+
+    Decisions on which both do the same add nothing to the spread, so that this interval is narrower
+    than those of the two values suggest. ``effective_n`` is the least of the two policies' and of
+    the decisions on which they differ.
+
+    Parameters
+    ----------
+    log : Log
+    new, old : ndarray of shape (n, n_arms)
+        Choice probabilities; an ``old`` of None is whoever made the log.
+    predicted : ndarray of shape (n, n_arms)
+        Expected rewards, fitted on other decisions than these.
+    variance : ndarray of shape (n,)
+        Variance that predictions let expect of each logged reward: the spread is at least that.
+    """
+    rows = np.arange(len(log.arm))
+    at_logged = predicted[rows, log.arm]
+    weights, directs = [log.weights(new)], [(new * predicted).sum(axis=1)]
+    if old is None:
+        weights.append(np.ones(len(rows)))
+        directs.append(at_logged)
+    else:
+        weights.append(log.weights(old))
+        directs.append((old * predicted).sum(axis=1))
+    change = weights[0] - weights[1]
+    residual = log.reward - at_logged
+    term = directs[0] - directs[1] + change * residual
+    estimate = float(term.mean())
+    effective = min(_effective(weight) for weight in (*weights, np.abs(change)))
+    value = _value(estimate, term - estimate, effective)
+    return _widened(value, term, change**2 * (variance - residual**2))
+
+
+def _effective(weight: NDArray[np.float64]) -> float:
     square = float((weight**2).sum())
-    effective = float(weight.sum() ** 2 / square) if square > 0 else 0.0
+    return float(weight.sum() ** 2 / square) if square > 0 else 0.0
+
+
+def _widened(
+    value: OffPolicyValue, term: NDArray[np.float64], unseen: NDArray[np.float64]
+) -> OffPolicyValue:
+    """Widen an interval by the squared deviations that were to be expected and not seen."""
+    if not np.isfinite(value.high):
+        return value
+    seen = float(((term - value.estimate) ** 2).sum())
+    missing = max(0.0, float(unseen.sum())) / (seen + TINY)
+    reach = (value.high - value.low) / 2.0 * float(np.sqrt(1.0 + missing))
+    return replace(value, low=value.estimate - reach, high=value.estimate + reach)
+
+
+def _value(estimate: float, influence: NDArray[np.float64], effective: float) -> OffPolicyValue:
+    n = len(influence)
     if effective < MIN_EFFECTIVE:
         return OffPolicyValue(estimate, -np.inf, np.inf, effective, n)
     spread = float(np.sqrt((influence**2).sum() / (n * (n - 1.0))))
-    inflated = spread * np.sqrt(effective / (effective - 1.0))
+    inflated = spread * float(np.sqrt(effective / (effective - 1.0)))
     reach = float(stats.t.ppf((1.0 + COVERAGE) / 2.0, effective - 1.0)) * inflated
     return OffPolicyValue(estimate, estimate - reach, estimate + reach, effective, n)
 

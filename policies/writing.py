@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def write_outcomes(table: OutcomeTable, path: Path) -> None:
     """Write JSONL (``.jsonl``, ``.jsonl.gz``), CSV (``.csv``) or Parquet (``.parquet``).
 
-    Columns without any value are left out; in CSV, absent and empty text are the same. A file that is there is replaced, once the new one is
-    whole. Raises OutcomeError for another ending, or where the file cannot be written.
+    Columns without any value are left out; in CSV, absent and empty text are the same. A file that
+    is there is replaced, once the new one is whole. Raises
+    OutcomeError for another ending, or where the file cannot be written.
     """
     writers: dict[str, Callable[[OutcomeTable, Path], None]] = {
         ".jsonl": lambda kept, place: kept.write_jsonl(place),

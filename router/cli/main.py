@@ -17,6 +17,7 @@ from router.cli.init import init
 from router.cli.models import models_app
 from router.cli.policy import policy_app
 from router.cli.report import report
+from router.cli.retrain import retrain
 from router.cli.serve import serve
 from router.cli.strategies import strategies
 
@@ -41,6 +42,7 @@ app.command()(fit)
 app.command()(evaluate)
 app.command("import")(import_outcomes)
 app.command()(export)
+app.command()(retrain)
 app.command()(strategies)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
