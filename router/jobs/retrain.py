@@ -47,6 +47,8 @@ PRICE_HIGH = 3.0
 LEAST_RATIO = 1e-6
 FULL = 0.5
 """From this share of questions with every arm's outcome on, replay tells what a price is worth."""
+MOST_VARIANCE = 0.25
+"""Of a grade in [0, 1]."""
 LOGGED = "the logged behaviour"
 
 
@@ -143,19 +145,19 @@ def compare(
 ) -> Verdict:
     """Value two policies, as they would serve, on logged decisions that neither was told of.
 
-    Only decisions with a propensity and, unless no answer has a cost, a cost are used. Every arm
-    of the log counts as offered.
+    Only decisions with a propensity below 1 and, unless no answer has a cost, a cost are used: at 1
+    there was no choice. Every arm of the log counts as offered.
     """
     settings = settings or ChooserSettings()
     rival = LOGGED if in_service is None else f"policy {in_service.version}, which is in service"
-    decided = ~np.isnan(held.numbers["propensity"])
+    decided = held.numbers["propensity"] < 1.0
     if not new.manifest["accuracy_only"]:
         decided &= ~np.isnan(held.numbers["cost_usd"])
     if not decided.any():
         reason = (
-            "none of the answers held out says how likely its arm was (and what it cost), so "
-            "nothing can be said about other choices; let `auto` requests explore, or import "
-            "outcomes with propensity"
+            "none of the answers held out comes from a choice of known propensity below 1 (and "
+            "cost), so nothing can be said about other choices; let `auto` requests explore, or "
+            "import outcomes with propensity"
         )
         return Verdict(better=False, reason=reason, rival=rival, n_held=0)
     logged = _Logged.of(new, held.where(decided))
@@ -283,7 +285,9 @@ class _Logged:
         log = self.log(right, price)
         expected = right * self.expected_quality - price * self.expected_usd
         p = self.expected_quality[rows, self.log_arm].clip(0.0, 1.0)
-        difference = robust_difference(log, new, old, expected, right**2 * p * (1.0 - p))
+        difference = robust_difference(
+            log, new, old, expected, right**2 * p * (1.0 - p), right**2 * MOST_VARIANCE
+        )
         own = np.eye(len(self.arms))[self.log_arm]
         if old is None:
             as_logged = replace(log, propensity=np.ones(len(rows)))
