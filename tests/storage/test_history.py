@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +112,21 @@ def test_more_rows_than_one_statement_takes(ledger: Ledger, now: datetime) -> No
     rows = [{**ROWS[0], "query_id": f"q{i}"} for i in range(1203)]
     assert put(ledger, rows, now) == 1203
     assert put(ledger, rows, now) == 0
+    assert ledger.examine() == []
+
+
+def test_two_imports_at_once_write_each_row_once(ledger: Ledger, now: datetime) -> None:
+    """The database decides whose row it is; between them they say that they wrote all."""
+    rows = [{**ROWS[0], "query_id": f"q{i}"} for i in range(600)]
+    together = Barrier(2)
+
+    def run(_: int) -> int:
+        together.wait(30)
+        return put(ledger, rows, now)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(run, range(2))) == 600
+    assert count(ledger, RequestRow, EntryRow, CallRow, OutcomeRow) == [600] * 4
     assert ledger.examine() == []
 
 
