@@ -95,7 +95,7 @@ def snips(log: Log, probability: NDArray[np.float64]) -> OffPolicyValue:
         return OffPolicyValue(float("nan"), -np.inf, np.inf, 0.0, len(weight))
     estimate = float((weight * log.reward).sum() / total)
     influence = weight * (log.reward - estimate) / (total / len(weight))
-    value = _value(estimate, influence, weight)
+    value = _value(estimate, influence, _effective(weight))
     return _proportion(value) if _is_whole(log.reward) else value
 
 
@@ -114,27 +114,93 @@ def doubly_robust(
     direct = (probability * predicted).sum(axis=1)
     term = direct + weight * (log.reward - predicted[rows, log.arm])
     estimate = float(term.mean())
-    value = _value(estimate, term - estimate, weight)
+    value = _value(estimate, term - estimate, _effective(weight))
     if not _is_whole(log.reward) or not np.isfinite(value.high):
         return value
     expected = predicted[rows, log.arm].clip(0.0, 1.0)
     seen = (weight * (log.reward - expected)) ** 2
     likely = weight**2 * expected * (1.0 - expected)
-    missing = max(0.0, float((likely - seen).sum())) / float(((term - estimate) ** 2).sum() + TINY)
-    reach = (value.high - value.low) / 2.0 * float(np.sqrt(1.0 + missing))
-    return replace(value, low=estimate - reach, high=estimate + reach)
+    return _widened(value, term, float((likely - seen).sum()))
 
 
-def _value(
-    estimate: float, influence: NDArray[np.float64], weight: NDArray[np.float64]
+def robust_difference(  # noqa: PLR0913, PLR0917 - two policies, a log, and what is expected of it
+    log: Log,
+    new: NDArray[np.float64],
+    old: NDArray[np.float64] | None,
+    predicted: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    unseen_variance: float,
 ) -> OffPolicyValue:
-    n = len(weight)
+    """Doubly robust value of one policy less that of another, decision by decision.
+
+    Decisions on which both do the same add nothing to the spread, so that this interval is narrower
+    than those of the two values suggest. ``effective_n`` is the least of the two policies' and of
+    the decisions on which they differ. Where a policy moves to arms that the log hardly ever
+    picked, it is as likely as not that none of those picks is in it, and nothing contradicts the
+    predictions: so the spread is at least what the propensities let expect, given d, the change in
+    an arm's probability: d^2 / propensity for the logged arm, and for all others together, by
+    Cauchy and Schwarz, (sum of abs(d))^2 / (1 - propensity).
+
+    Parameters
+    ----------
+    log : Log
+        Only decisions with a propensity below 1: elsewhere there was no choice.
+    new, old : ndarray of shape (n, n_arms)
+        Choice probabilities; an ``old`` of None is whoever made the log.
+    predicted : ndarray of shape (n, n_arms)
+        Expected rewards, fitted on other decisions than these.
+    variance : ndarray of shape (n,)
+        Variance that predictions let expect of each logged reward.
+    unseen_variance : float
+        The most that the reward of an arm that was not picked may vary about its prediction.
+    """
+    if (log.propensity >= 1.0).any():
+        msg = "a decision with propensity 1 was none; leave it out"
+        raise OutcomeError(SOURCE, msg, column="propensity")
+    rows = np.arange(len(log.arm))
+    at_logged = predicted[rows, log.arm]
+    weights, directs = [log.weights(new)], [(new * predicted).sum(axis=1)]
+    if old is None:
+        weights.append(np.ones(len(rows)))
+        directs.append(at_logged)
+    else:
+        weights.append(log.weights(old))
+        directs.append((old * predicted).sum(axis=1))
+    change = weights[0] - weights[1]
+    residual = log.reward - at_logged
+    term = directs[0] - directs[1] + change * residual
+    estimate = float(term.mean())
+    moved = np.abs(change * log.propensity)
+    elsewhere = moved if old is None else np.abs(new - old).sum(axis=1) - moved
+    implied = variance * moved**2 / log.propensity
+    implied += unseen_variance * elsewhere**2 / (1.0 - log.propensity)
+    likely = max(float((change**2 * variance).sum()), float(implied.sum()))
+    effective = min(_effective(weight) for weight in (*weights, np.abs(change)))
+    value = _value(estimate, term - estimate, effective)
+    return _widened(value, term, likely - float(((change * residual) ** 2).sum()))
+
+
+def _effective(weight: NDArray[np.float64]) -> float:
     square = float((weight**2).sum())
-    effective = float(weight.sum() ** 2 / square) if square > 0 else 0.0
+    return float(weight.sum() ** 2 / square) if square > 0 else 0.0
+
+
+def _widened(value: OffPolicyValue, term: NDArray[np.float64], unseen: float) -> OffPolicyValue:
+    """Widen an interval by the sum of squares that was to be expected and not seen."""
+    if not np.isfinite(value.high):
+        return value
+    seen = float(((term - value.estimate) ** 2).sum())
+    missing = max(0.0, unseen) / (seen + TINY)
+    reach = (value.high - value.low) / 2.0 * float(np.sqrt(1.0 + missing))
+    return replace(value, low=value.estimate - reach, high=value.estimate + reach)
+
+
+def _value(estimate: float, influence: NDArray[np.float64], effective: float) -> OffPolicyValue:
+    n = len(influence)
     if effective < MIN_EFFECTIVE:
         return OffPolicyValue(estimate, -np.inf, np.inf, effective, n)
     spread = float(np.sqrt((influence**2).sum() / (n * (n - 1.0))))
-    inflated = spread * np.sqrt(effective / (effective - 1.0))
+    inflated = spread * float(np.sqrt(effective / (effective - 1.0)))
     reach = float(stats.t.ppf((1.0 + COVERAGE) / 2.0, effective - 1.0)) * inflated
     return OffPolicyValue(estimate, estimate - reach, estimate + reach, effective, n)
 

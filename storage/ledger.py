@@ -184,7 +184,7 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
             confidence=settle.confidence,
             complete=settle.complete,
             error=settle.error,
-            **_usage_columns(usage),
+            **usage_columns(usage),
         )
         .returning(EntryRow.held_nano_usd, EntryRow.recovered_at),
         execution_options=QUIET,
@@ -292,13 +292,14 @@ def _call_rows(settle: SettleEntry) -> list[dict[str, object]]:
             "status": call.status,
             "in_doubt": call.in_doubt,
             "error": call.error,
-            **_usage_columns(call.usage),
+            **usage_columns(call.usage),
         }
         for seq, call in enumerate(settle.calls)
     ]
 
 
-def _usage_columns(usage: Usage) -> dict[str, int | bool]:
+def usage_columns(usage: Usage) -> dict[str, int | bool]:
+    """Give the columns that entries and calls have for a usage."""
     return {
         "n_calls": usage.n_calls,
         "prompt_tokens": usage.prompt_tokens,

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 RowId = BigInteger().with_variant(Integer, "sqlite")
 ENUM_LENGTH = 16
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+IMPORTED = "import"
+"""Replica of the entries that `storage.history` took from elsewhere: nothing was spent here."""
 
 
 class EntryStatus(StrEnum):

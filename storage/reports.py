@@ -1,15 +1,18 @@
-"""What was spent and what it bought, summed up by the database."""
+"""What was spent and what it bought, summed up by the database.
+
+Imported history is left out: this gateway neither ran nor paid it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, exists, func, select
 
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
-from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
+from storage.models import IMPORTED, CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 from storage.outcomes import entry_quality
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute, Session
+
+_RUN_HERE = EntryRow.replica_id != IMPORTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class ArmTotal:
 class Totals:
     """The whole ledger over a time; ``cost_nano_usd`` is the sum over every arm.
 
-    ``overshoot_nano_usd`` is what was billed beyond the holds of single entries.
+    ``overshoot_nano_usd`` is what was billed beyond the holds of single entries. ``n_imported``
+    entries came from elsewhere and are in none of the other figures.
     """
 
     n_requests: int
@@ -63,6 +69,7 @@ class Totals:
     n_calls: int
     cost_nano_usd: int
     overshoot_nano_usd: int
+    n_imported: int
 
 
 def totals_by_arm(
@@ -88,7 +95,7 @@ def totals_by_arm(
             func.avg(EntryRow.latency_s),
         )
         .outerjoin(quality, quality.c.entry_id == EntryRow.id)
-        .where(*_within(EntryRow.started_at, since, until))
+        .where(_RUN_HERE, *_within(EntryRow.started_at, since, until))
         .group_by(EntryRow.model, EntryRow.strategy)
         .order_by(cost.desc(), EntryRow.model, EntryRow.strategy)
     )
@@ -129,7 +136,8 @@ def totals(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> Totals:
     """Sum up what began in [``since``, ``until``); None is open-ended."""
-    began = _within(EntryRow.started_at, since, until)
+    within = _within(EntryRow.started_at, since, until)
+    began = [_RUN_HERE, *within]
     beyond = EntryRow.cost_nano_usd - EntryRow.held_nano_usd
     n_entries, n_open, n_in_doubt, cost_nano_usd, overshoot_nano_usd = session.execute(
         select(
@@ -144,8 +152,12 @@ def totals(
         select(func.count(CallRow.id)).join(EntryRow, EntryRow.id == CallRow.entry_id).where(*began)
     )
     n_requests = session.scalar(
-        select(func.count(RequestRow.id)).where(*_within(RequestRow.received_at, since, until))
+        select(func.count(RequestRow.id)).where(
+            ~exists().where(EntryRow.request_id == RequestRow.id, ~_RUN_HERE),
+            *_within(RequestRow.received_at, since, until),
+        )
     )
+    n_imported = session.scalar(select(func.count(EntryRow.id)).where(~_RUN_HERE, *within))
     n_refused = session.scalar(
         select(func.count(RefusalRow.id)).where(*_within(RefusalRow.refused_at, since, until))
     )
@@ -158,6 +170,7 @@ def totals(
         n_calls=n_calls or 0,
         cost_nano_usd=int(cost_nano_usd),
         overshoot_nano_usd=int(overshoot_nano_usd),
+        n_imported=n_imported or 0,
     )
 
 

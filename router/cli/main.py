@@ -11,12 +11,15 @@ from router.cli.config import config_app
 from router.cli.demo import demo
 from router.cli.doctor import doctor
 from router.cli.evaluate import evaluate
+from router.cli.export import export
 from router.cli.fit import fit
+from router.cli.importing import import_outcomes
 from router.cli.init import init
 from router.cli.models import models_app
 from router.cli.policy import policy_app
 from router.cli.replay import replay_app
 from router.cli.report import report
+from router.cli.retrain import retrain
 from router.cli.serve import serve
 from router.cli.strategies import strategies
 
@@ -39,6 +42,9 @@ app.command()(questions)
 app.command()(collect)
 app.command()(fit)
 app.command()(evaluate)
+app.command("import")(import_outcomes)
+app.command()(export)
+app.command()(retrain)
 app.command()(strategies)
 app.command()(fit_aggregator)
 app.add_typer(config_app, name="config")

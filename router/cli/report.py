@@ -103,6 +103,8 @@ def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[Bud
             markup=False,
             soft_wrap=True,
         )
+    if whole.n_imported:
+        screen.print(f"{whole.n_imported:,} imported answers are in none of these figures")
     n_graded = sum(total.n_graded for total in arms)
     if n_graded < whole.n_entries:
         screen.print(

@@ -22,6 +22,7 @@ from router.questions.registry import generate, grade
 from router.routing.catalog import Model
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.service import RoutingService, ServiceSettings
+from storage.history import read_history
 from storage.outcomes import read_episodes
 from storage.policies import promote_policy, save_policy
 
@@ -48,25 +49,6 @@ def ask(client: httpx.Client, question: Question) -> dict[str, Any]:
     return told | {"correct": correct}
 
 
-def outcomes(ledger: Ledger) -> OutcomeTable:
-    """Read the graded episodes of a ledger as a table to fit on."""
-    episodes = ledger.read(lambda session: list(read_episodes(session)))
-    return OutcomeTable.from_rows(
-        {
-            "query_id": episode.query.query_id,
-            "query": episode.query.text,
-            "model": episode.decision.arm.model,
-            "strategy": episode.decision.arm.strategy,
-            "score": episode.outcome.quality,
-            "completion_tokens": episode.outcome.completion_tokens,
-            "cost_usd": episode.outcome.cost_usd,
-            "propensity": episode.decision.propensity,
-        }
-        for episode in episodes
-        if episode.outcome.quality is not None
-    )
-
-
 def test_a_gateway_learns_from_its_own_graded_answers(sqlite_ledger: Ledger) -> None:
     """POST, feedback, fit, promote: the next decision carries the new policy and a prediction."""
     ledger = sqlite_ledger
@@ -87,7 +69,7 @@ def test_a_gateway_learns_from_its_own_graded_answers(sqlite_ledger: Ledger) -> 
         assert {told["predicted_quality"] for told in before} == {None}
         assert all(told["policy_version"].startswith("safe:") for told in before)
 
-        table = outcomes(ledger)
+        table = OutcomeTable.from_rows(ledger.read(read_history).rows)
         graded = dict(zip(table.texts["query_id"], table.quality.tolist(), strict=True))
         assert graded == {told["request_id"]: float(told["correct"]) for told in before}
         spent = dict(zip(table.texts["query_id"], table.numbers["cost_usd"], strict=True))

@@ -7,7 +7,7 @@ import pytest
 from planted import ARMS, P_RIGHT, planted
 
 from policies.errors import OutcomeError
-from policies.offpolicy import Log, doubly_robust, snips
+from policies.offpolicy import Log, doubly_robust, robust_difference, snips
 
 N_LOGS = 300
 
@@ -117,3 +117,70 @@ def test_probabilities_must_add_up() -> None:
     log = Log(np.array([0]), np.array([1.0]), np.array([1.0]))
     with pytest.raises(OutcomeError, match="add up to 1"):
         snips(log, np.array([[0.5, 0.4]]))
+
+
+def test_the_interval_of_a_difference_covers_it_and_is_narrower_than_two_intervals() -> None:
+    """Two policies that agree on most queries are told apart by those on which they do not."""
+    full = planted(300, seed=4)
+    quality = full.quality_matrix()[:, [full.arms.index(arm) for arm in ARMS]]
+    kinds = np.arange(300) % 3
+    predicted = np.array([[p[arm] for arm in ARMS] for p in P_RIGHT.values()])[kinds]
+    new, old = (np.full((300, 3), 0.02 / 3) for _ in range(2))
+    new[np.arange(300), predicted.argmax(axis=1)] += 0.98
+    old[np.arange(300), np.where(kinds == 2, 1, predicted.argmax(axis=1))] += 0.98
+    truth = float(((new - old) * quality).sum(axis=1).mean())
+    rng = np.random.default_rng(6)
+    covered = 0
+    for _ in range(N_LOGS):
+        query, arm = rng.integers(0, 300, 400), rng.integers(0, 3, 400)
+        log = Log(arm, np.full(400, 1 / 3), quality[query, arm])
+        p = predicted[query, arm]
+        args = (predicted[query], p * (1 - p), 0.0)
+        gain = robust_difference(log, new[query], old[query], *args)
+        covered += gain.low <= truth <= gain.high
+        alone = [doubly_robust(log, which[query], args[0]) for which in (new, old)]
+        assert gain.estimate == pytest.approx(alone[0].estimate - alone[1].estimate)
+        assert gain.high - gain.low < sum(value.high - value.low for value in alone)
+        assert gain.effective_n < min(value.effective_n for value in alone)
+    assert covered / N_LOGS >= 0.93
+
+
+def test_a_policy_against_the_log_itself_by_hand() -> None:
+    """Before: the mean reward, 0.5. After: always arm 1, which is always right."""
+    arm = np.array([0, 1] * 10)
+    log = Log(arm, np.full(20, 0.5), arm.astype(float))
+    new = np.tile([0.0, 1.0], (20, 1))
+    nothing = np.zeros((20, 2))
+    gain = robust_difference(log, new, None, nothing, np.zeros(20), 0.0)
+    assert gain.estimate == pytest.approx(0.5)
+    assert gain.low < 0.5 < gain.high
+
+
+def test_policies_that_decide_alike_cannot_be_told_apart() -> None:
+    """No decision speaks for either."""
+    log = Log(np.array([0, 1] * 10), np.full(20, 0.5), np.ones(20))
+    same = np.full((20, 2), 0.5)
+    gain = robust_difference(log, same, same, same, np.zeros(20), 0.0)
+    assert (gain.estimate, gain.low, gain.high) == (0.0, -np.inf, np.inf)
+
+
+def test_a_move_to_arms_that_the_log_hardly_picked_is_not_taken_on_trust() -> None:
+    """All hundred decisions are for arm 0, and nothing speaks against a prediction for arm 1."""
+    log = Log(np.zeros(100, dtype=np.intp), np.full(100, 0.97), np.tile([0.0, 1.0], 50))
+    new = np.tile([0.5, 0.5], (100, 1))
+    predicted = np.tile([0.5, 0.9], (100, 1))
+    trusting, wary = (
+        robust_difference(log, new, None, predicted, np.full(100, 0.25), unseen)
+        for unseen in (0.0, 0.25)
+    )
+    assert trusting.low > 0
+    assert wary.low < 0
+    assert trusting.estimate == wary.estimate
+
+
+def test_a_difference_needs_choices() -> None:
+    """Where an arm was certain the others are unknown for good."""
+    log = Log(np.zeros(5, dtype=np.intp), np.ones(5), np.ones(5))
+    half = np.full((5, 2), 0.5)
+    with pytest.raises(OutcomeError, match="propensity 1 was none"):
+        robust_difference(log, half, None, half, np.zeros(5), 0.25)

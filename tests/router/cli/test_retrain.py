@@ -1,0 +1,94 @@
+"""``rheostat retrain``: from a ledger's history to a policy in service, or not."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from planted import ODD, planted
+
+from policies.outcomes import OutcomeTable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Cli
+
+
+@pytest.fixture
+def history(cli: Cli, config: Path, tmp_path: Path) -> Path:
+    """Import a log of 600 random picks among three of the configured arms; give the configuration.
+
+    A fourth arm of the log is none that is configured.
+    """
+    rng = np.random.default_rng(0)
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for row in planted(600).rows():
+        named = "cot" if row["strategy"] == ODD.strategy else "direct"
+        answers.setdefault(row["query_id"], []).append({**row, "strategy": named})
+    rows = [{**rows[int(rng.integers(3))], "propensity": 1 / 3} for rows in answers.values()]
+    rows.append({**rows[0], "model": "gone"})
+    path = tmp_path / "history.jsonl"
+    OutcomeTable.from_rows(rows).write_jsonl(path)
+    done = cli("import", path, "--config", config)
+    assert "601 outcomes imported" in done.stdout, done.output
+    return config
+
+
+def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(
+    cli: Cli, history: Path
+) -> None:
+    """The first beats random picks; the second is no better than the first, and is kept."""
+    options = ("--config", history, "--shadow-price", 5, "--trials", 1)
+    done = cli("retrain", *options)
+    assert done.exit_code == 0, done.output
+    assert "is in service: it is worth +" in done.stdout
+    assert "the logged behaviour is the rival" in done.stdout
+    again = cli("retrain", "--json", "--seed", 1, *options)
+    told = json.loads(again.stdout)
+    assert (told["promoted"], told["better"]) == (False, False)
+    assert "which is in service" in told["rival"]
+    listed = cli("policy", "list", "--config", history).stdout
+    assert listed.count("shadow_price_per_usd=5") == 2
+    assert f"{told['version']} (in service)" not in listed
+    shown = json.loads(cli("policy", "show", told["version"], "--config", history).stdout)
+    assert shown["retraining"]["reason"] == told["reason"]
+    assert "gone|direct" not in shown["arms"]
+
+
+def test_no_promote_keeps_what_is_better_and_says_how_to_promote_it(
+    cli: Cli, history: Path
+) -> None:
+    """Nothing is in service afterwards; a promotion by hand works."""
+    done = cli("retrain", "--no-promote", "--trials", 1, "--config", history)
+    assert done.exit_code == 0, done.output
+    version = done.stdout.split("rheostat policy promote ")[1].strip()
+    assert "in service)" not in cli("policy", "list", "--config", history).stdout
+    promoted = cli("policy", "promote", version, "--config", history)
+    assert f"policy {version} is in service" in promoted.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        pytest.param(["--min-rows", 10_000], "600 graded answers are too few", id="too few"),
+        pytest.param(["--since", "2999-01-01"], "none of 0 graded answers", id="none since"),
+        pytest.param(["--delta", 0.1], "give --accuracy-target", id="nothing to certify"),
+        pytest.param(
+            ["--delta", 2, "--accuracy-target", 0.5], "--delta, in (0, 1)", id="no probability"
+        ),
+        pytest.param(
+            ["--shadow-price", 1, "--accuracy-target", 0.5], "give one of", id="two goals"
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    cli: Cli, history: Path, options: list[object], problem: str
+) -> None:
+    """Status 1, and no policy is kept."""
+    done = cli("retrain", "--config", history, *options)
+    assert done.exit_code == 1
+    assert problem in done.stderr
+    assert "no policy is kept" in cli("policy", "list", "--config", history).stdout
