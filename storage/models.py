@@ -336,6 +336,22 @@ class HoldRow(Base):
     amount_nano_usd: Mapped[int]
 
 
+class WaitRow(Base):
+    """A request that waits for money held by others, at the budget that holds it back.
+
+    Ids give the order of arrival. A place counts until ``expires_at``, which its process keeps
+    putting off: what a dead process leaves behind soon stands in nobody's way.
+    """
+
+    __tablename__ = "waits"
+    __table_args__ = (Index(None, "budget_id", "id"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    budget_id: Mapped[int] = mapped_column(ForeignKey("budgets.id"))
+    replica_id: Mapped[str] = mapped_column(ForeignKey("replicas.id"))
+    expires_at: Mapped[datetime]
+
+
 class PolicyRow(Base):
     """A fitted policy. The one promoted last is in service."""
 

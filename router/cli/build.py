@@ -100,6 +100,7 @@ def build_service(
     )
     settings = ServiceSettings(
         request_timeout_s=config.request_timeout_s,
+        budget_wait_s=config.budget_wait_s,
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )

@@ -237,6 +237,7 @@ class Config(Strict):
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
 

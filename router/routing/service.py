@@ -23,7 +23,7 @@ from router.routing.candidates import offers
 from router.routing.types import Served
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import LedgerError, LedgerUnavailableError
+from storage.errors import HeldBackError, LedgerError, LedgerUnavailableError
 from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
@@ -52,12 +52,14 @@ def utc_now() -> datetime:
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
 
+    A request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
     The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
     conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
     alive; one that was silent for ``stale_after_s`` is dead.
     """
 
     request_timeout_s: float = 300.0
+    budget_wait_s: float = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
     heartbeat_s: float = 10.0
@@ -174,11 +176,13 @@ class RoutingService:
     async def _begin(self, request: ChatRequest) -> _Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
-        An arm that does not fit what is left is passed over for the best one that does.
+        An arm that does not fit what is left is passed over for the best one that does. If none
+        does because of what others hold, the request waits for the best arm that will fit.
         """
         started_s = time.monotonic()
         asked = self._asked(request)
-        choice = self._consider(request)
+        whole = choice = self._consider(request)
+        wait_s = 0.0
         while True:
             try:
                 decision = choice.decide()
@@ -186,31 +190,38 @@ class RoutingService:
                 await self._refuse(Refusal(asked, str(error)))
                 raise
             offer = choice.offer(decision.arm)
-            entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
-            opening = asyncio.ensure_future(
-                asyncio.to_thread(self.ledger.open, entry, self.clock())
-            )
             try:
-                entry_id = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                self._keep(asyncio.ensure_future(self._undo(opening)))
-                raise
+                entry_id = await self._open(
+                    OpenEntry(asked, decision, offer.worst_case_nano_usd), wait_s
+                )
             except BudgetExceededError as error:
-                facts = error.facts
-                free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
-                cheaper = choice.within(min(free, offer.worst_case_nano_usd - 1))
-                if cheaper is None:
+                narrower = _fitting(choice, offer, error, waits=wait_s > 0)
+                if narrower is None and wait_s == 0:
+                    wait_s = self.settings.budget_wait_s
+                    narrower = _worth_waiting_for(whole, error) if wait_s > 0 else None
+                if narrower is None:
                     await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
                     raise
-                choice = cheaper
+                choice = narrower
             else:
                 meter = self._meter(offer)
                 return _Run(request, entry_id, offer, decision, meter, started_s)
 
+    async def _open(self, entry: OpenEntry, wait_s: float) -> int:
+        """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
+        opening = self.ledger.opening(entry, self.clock(), wait_s)
+        opened = asyncio.wrap_future(opening.future)
+        try:
+            return await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            self.ledger.withdraw(opening)
+            self._keep(asyncio.ensure_future(self._undo(opened)))
+            raise
+
     async def _refuse(self, refusal: Refusal) -> None:
         """Write a refusal down; a ledger that cannot take it does not change what is answered."""
         try:
-            await self._kept(asyncio.to_thread(self.ledger.refuse, refusal, self.clock()))
+            await self._kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
         except LedgerError as error:
             LOG.warning("a refusal was not written to the ledger: %s", error)
 
@@ -283,12 +294,12 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(asyncio.to_thread(self._write, settle))
+        return await self._kept(self._write(settle))
 
-    def _write(self, settle: SettleEntry) -> Settlement:
+    async def _write(self, settle: SettleEntry) -> Settlement:
         """Settle an entry, or keep it for later if the ledger cannot take it now."""
         try:
-            return self.ledger.settle(settle, self.clock())
+            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
             self._unsettled.append(settle)
@@ -310,7 +321,7 @@ class RoutingService:
         with suppress(RheostatError):
             entry_id = await opening
             settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
-            await asyncio.to_thread(self._write, settle)
+            await self._write(settle)
 
     async def _kept(self, work: Awaitable[T]) -> T:
         """Await ``work`` to its end even if the caller is cancelled meanwhile."""
@@ -342,6 +353,27 @@ class RoutingService:
                 entry.charged_nano_usd,
             )
         self.chooser.follow(self.ledger)
+
+
+def _fitting(
+    choice: Choice, offer: Offer, error: BudgetExceededError, *, waits: bool
+) -> Choice | None:
+    """Narrow the choice to what fits what is free, or what will be free for one that waits.
+
+    None where no arm is left, and at once where others are ahead in the queue for the money.
+    """
+    facts = error.facts
+    left = facts.limit_nano_usd - facts.spent_nano_usd
+    if not waits:
+        left -= facts.held_nano_usd
+    if isinstance(error, HeldBackError) and (waits or left >= offer.worst_case_nano_usd):
+        return None
+    return choice.within(min(left, offer.worst_case_nano_usd - 1))
+
+
+def _worth_waiting_for(whole: Choice, error: BudgetExceededError) -> Choice | None:
+    """Narrow the choice to what fits if all that is in flight costs nothing more."""
+    return whole.within(error.facts.limit_nano_usd - error.facts.spent_nano_usd)
 
 
 def _whole(answer: Answer) -> tuple[Chunk, ...]:

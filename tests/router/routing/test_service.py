@@ -628,8 +628,8 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
             Reply("4", delay_s=60),
         )[fate]
 
-    limit = 20 * WORST
-    serving = service(ledger, script, limit=limit)
+    limit = 10 * WORST
+    serving = service(ledger, script, limit=limit, budget_wait_s=1)
     requests = [asks(text=f"say {i}") for i in range(40)]
     tasks = [asyncio.create_task(serving.answer(request)) for request in requests]
     await until(lambda: all(task.done() for i, task in enumerate(tasks) if i % 5 < 4))
@@ -643,7 +643,8 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
     assert facts.spent_nano_usd == sum(entry.cost_nano_usd for entry in entries) <= limit
     by_end: dict[type, set[str]] = {}
     for request, end in zip(requests, ended, strict=True):
-        by_end.setdefault(type(end), set()).add(request.request_id)
+        kind = BudgetExceededError if isinstance(end, BudgetExceededError) else type(end)
+        by_end.setdefault(kind, set()).add(request.request_id)
     assert by_end.keys() == {
         Served,
         ProviderError,

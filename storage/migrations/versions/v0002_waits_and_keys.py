@@ -1,0 +1,31 @@
+"""Places in the queue for money."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+UTC_TIME = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    """Add what is new; no row of before is changed."""
+    _waits()
+
+
+def _waits() -> None:
+    op.create_table(
+        "waits",
+        sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("budget_id", sa.BigInteger(), nullable=False),
+        sa.Column("replica_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", UTC_TIME, nullable=False),
+        sa.ForeignKeyConstraint(["budget_id"], ["budgets.id"], name=op.f("fk_waits_budget_id")),
+        sa.ForeignKeyConstraint(["replica_id"], ["replicas.id"], name=op.f("fk_waits_replica_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_waits")),
+    )
+    op.create_index(op.f("ix_waits_budget_id_id"), "waits", ["budget_id", "id"], unique=False)
