@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cost_models.errors import RheostatError
-from cost_models.pricing import shipped_context_window
+from cost_models.pricing import PriceBook, shipped_context_window
 from router.errors import ConfigError
 from router.providers.registry import Providers
 from router.routing.catalog import Catalog, Model
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from router.gateway.config import Config, ModelConfig
+    from router.gateway.config import Config
+    from router.gateway.config_parts import ModelConfig
     from router.providers.base import Provider
     from router.providers.simulated import Posed
     from router.routing.service import RoutingService
@@ -61,6 +62,9 @@ def assemble(
     return Catalog(
         models={model.name: _model(config, model, providers) for model in config.models},
         strategies={str(strategy): strategy for strategy in strategies},
+        prices=PriceBook(
+            tuple(e for m in config.models if m.price_changes for e in config.dated_prices(m))
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from router.cli.demo import demo
 from router.cli.doctor import doctor
 from router.cli.init import init
 from router.cli.models import models_app
+from router.cli.prices import prices_app
 from router.cli.report import report
 from router.cli.serve import serve
 from router.cli.strategies import strategies
@@ -35,6 +36,7 @@ app.command()(collect)
 app.command()(strategies)
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
+app.add_typer(prices_app, name="prices")
 
 
 def main() -> None:

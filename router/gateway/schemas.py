@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,6 +10,9 @@ from policies.types import AnswerKind
 from router.gateway.strict import Strict, wrong
 from router.routing.types import ChatRequest, Limits
 from router.types import Message, Task
+
+if TYPE_CHECKING:
+    from router.gateway.settings import GatewaySettings
 
 MAX_STOPS = 4
 MAX_METADATA = 16
@@ -244,15 +247,16 @@ class ChatBody(Body):
         """True when a stream is to end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def to_request(self, request_id: str, tenant: str, default_max_tokens: int) -> ChatRequest:
+    def to_request(self, request_id: str, tenant: str, settings: GatewaySettings) -> ChatRequest:
         """Give the request as the engine knows it."""
         compute = self.compute or Compute()
+        cap = self.max_completion_tokens or self.max_tokens
         kind = compute.answer_kind
         task = Task(
             messages=tuple(message.to_message() for message in self.messages),
             answer_kind=kind or AnswerKind.TEXT,
             kind_is_declared=kind is not None,
-            max_tokens=self.max_completion_tokens or self.max_tokens or default_max_tokens,
+            max_tokens=cap or settings.default_max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -267,6 +271,7 @@ class ChatBody(Body):
             model=self.model,
             task=task,
             limits=compute.to_limits(),
+            min_max_tokens=settings.min_max_tokens if cap is None else None,
             tenant=tenant,
             user=self.user,
             metadata=self.metadata or {},

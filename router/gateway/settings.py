@@ -22,10 +22,12 @@ class GatewaySettings:
     """Limits and keys of the gateway.
 
     ``keys`` maps the name of each key, which is its tenant, to the key; None lets everybody in.
-    A stream that has nothing to send for ``progress_s`` sends a comment instead.
+    A request without a cap has ``default_max_tokens``, lowered at most to ``min_max_tokens`` where
+    money is short. A stream that has nothing to send for ``progress_s`` sends a comment instead.
     """
 
     default_max_tokens: int = 512
+    min_max_tokens: int = 64
     max_body_bytes: int = 16 * MEBIBYTE
     keys: Mapping[str, str] | None = field(default=None, repr=False)
     progress_s: float = 3.0

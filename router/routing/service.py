@@ -19,11 +19,12 @@ from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
 from router.providers.metered import Allowance, Meter
+from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.types import Served
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import HeldBackError, LedgerError, LedgerUnavailableError
+from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
@@ -126,7 +127,7 @@ class RoutingService:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
         try:
-            answer = await run.offer.strategy.run(request.task, run.meter)
+            answer = await run.offer.strategy.run(run.request.task, run.meter)
         except BaseException as error:
             await self._settle(run, None, error)
             raise
@@ -138,7 +139,7 @@ class RoutingService:
         A plain call streams as the upstream does; any other strategy gives its answer whole.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, request.task
+        strategy, task = run.offer.strategy, run.request.task
         try:
             if isinstance(strategy, Direct) and task.n == 1:
                 text, finish_reason = "", "stop"
@@ -171,41 +172,38 @@ class RoutingService:
         return []
 
     def _consider(self, request: ChatRequest) -> Choice:
-        return self.chooser.consider(request, offers(self.catalog, request))
+        today = self.clock().date()
+        return self.chooser.consider(request, offers(self.catalog.on(today), request))
 
     async def _begin(self, request: ChatRequest) -> _Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
-        An arm that does not fit what is left is passed over for the best one that does. If none
-        does because of what others hold, the request waits for the best arm that will fit.
+        What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
+        vain, or cannot be served.
         """
         started_s = time.monotonic()
         asked = self._asked(request)
-        whole = choice = self._consider(request)
-        wait_s = 0.0
+        attempt = Attempt(request, self._consider(request))
+        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
         while True:
             try:
-                decision = choice.decide()
+                decision = attempt.choice.decide()
             except NoAffordableArmError as error:
                 await self._refuse(Refusal(asked, str(error)))
                 raise
-            offer = choice.offer(decision.arm)
+            offer = attempt.choice.offer(decision.arm)
+            entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
             try:
-                entry_id = await self._open(
-                    OpenEntry(asked, decision, offer.worst_case_nano_usd), wait_s
-                )
+                entry_id = await self._open(entry, attempt.wait_s)
             except BudgetExceededError as error:
-                narrower = _fitting(choice, offer, error, waits=wait_s > 0)
-                if narrower is None and wait_s == 0:
-                    wait_s = self.settings.budget_wait_s
-                    narrower = _worth_waiting_for(whole, error) if wait_s > 0 else None
-                if narrower is None:
+                following = admission.after(attempt, offer, error)
+                if following is None:
                     await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
                     raise
-                choice = narrower
+                attempt = following
             else:
                 meter = self._meter(offer)
-                return _Run(request, entry_id, offer, decision, meter, started_s)
+                return _Run(attempt.request, entry_id, offer, decision, meter, started_s)
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
@@ -353,27 +351,6 @@ class RoutingService:
                 entry.charged_nano_usd,
             )
         self.chooser.follow(self.ledger)
-
-
-def _fitting(
-    choice: Choice, offer: Offer, error: BudgetExceededError, *, waits: bool
-) -> Choice | None:
-    """Narrow the choice to what fits what is free, or what will be free for one that waits.
-
-    None where no arm is left, and at once where others are ahead in the queue for the money.
-    """
-    facts = error.facts
-    left = facts.limit_nano_usd - facts.spent_nano_usd
-    if not waits:
-        left -= facts.held_nano_usd
-    if isinstance(error, HeldBackError) and (waits or left >= offer.worst_case_nano_usd):
-        return None
-    return choice.within(min(left, offer.worst_case_nano_usd - 1))
-
-
-def _worth_waiting_for(whole: Choice, error: BudgetExceededError) -> Choice | None:
-    """Narrow the choice to what fits if all that is in flight costs nothing more."""
-    return whole.within(error.facts.limit_nano_usd - error.facts.spent_nano_usd)
 
 
 def _whole(answer: Answer) -> tuple[Chunk, ...]:
