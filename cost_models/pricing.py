@@ -69,7 +69,7 @@ class Price:
 
     @property
     def rates(self) -> dict[str, Decimal]:
-        """Every rate by its name in the configuration, those that fall back at what they fall to."""
+        """Give every rate by its name; one that was left out is what it falls back to."""
         return {
             "input_usd_per_million_tokens": self.input_usd_per_million_tokens,
             "cached_input_usd_per_million_tokens": self._or_input(

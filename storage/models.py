@@ -303,7 +303,8 @@ class BudgetWindowRow(Base):
 
     ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here, and
     ``overshoot_nano_usd`` what providers billed beyond their holds; at every commit
-    ``spent + held <= highest_limit + overshoot``.
+    ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
+    was told of.
     """
 
     __tablename__ = "budget_windows"
@@ -315,6 +316,7 @@ class BudgetWindowRow(Base):
     held_nano_usd: Mapped[int]
     overshoot_nano_usd: Mapped[int]
     highest_limit_nano_usd: Mapped[int]
+    alerted_percent: Mapped[int] = mapped_column(server_default="0")
 
 
 class HoldRow(Base):

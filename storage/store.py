@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
+from storage.alerts import Alert, take_alerts, thresholds_passed
 from storage.budgets import BudgetStatus, budget_status, declare_budgets
 from storage.bulk import open_together
 from storage.doctor import Finding, examine
@@ -144,6 +145,12 @@ class Ledger:
     ) -> list[BudgetStatus]:
         """Where each budget of ``scopes`` (None: of every scope) stands at ``now``."""
         return self.read(lambda session: budget_status(session, now, scopes))
+
+    def alerts(self, now: datetime) -> list[Alert]:
+        """Give the thresholds that budgets have passed, each once; see `storage.alerts`."""
+        if not self.read(lambda session: thresholds_passed(session, now)):
+            return []
+        return self.write(lambda session: take_alerts(session, now))
 
     def beat(self, now: datetime) -> None:
         """Say that this process is alive; to be called every few seconds while it serves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from router.cli.ask import ask, plan
+from router.cli.budget import budget_app
 from router.cli.collect import collect, questions
 from router.cli.config import config_app
 from router.cli.demo import demo
@@ -34,6 +35,7 @@ app.command()(doctor)
 app.command()(questions)
 app.command()(collect)
 app.command()(strategies)
+app.add_typer(budget_app, name="budget")
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
 app.add_typer(prices_app, name="prices")

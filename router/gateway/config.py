@@ -143,8 +143,7 @@ class Config(Strict):
             raise wrong(message, at=("models", i, "throughput"))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
-        keys = [key.name for key in self.auth.keys] or ["default"]
-        known = [ORGANISATION, *(KEY_SCOPE + name for name in keys)]
+        known = [ORGANISATION, *(KEY_SCOPE + name for name in self.key_names)]
         if budget.scope not in known:
             message = f"{budget.scope!r} names nothing that spends{nearest(budget.scope, known)}"
             raise wrong(message, at=("budgets", i, "scope"))
@@ -194,6 +193,11 @@ class Config(Strict):
         if self.machine is None:
             return None
         return Price(usd_per_machine_hour=self.machine.usd_per_hour, source="config machine")
+
+    @property
+    def key_names(self) -> list[str]:
+        """Names of the keys of the file, which are the tenants; `default` where there are none."""
+        return [key.name for key in self.auth.keys] or ["default"]
 
     @property
     def uses_local_models(self) -> bool:

@@ -49,6 +49,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def scopes_of(tenant: str) -> tuple[str, ...]:
+    """Name the scopes whose budgets a request of ``tenant`` has to fit."""
+    return (ORGANISATION, f"key:{tenant}")
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
@@ -236,7 +241,7 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=(ORGANISATION, f"key:{request.tenant}"),
+            scopes=scopes_of(request.tenant),
             end_user=request.user,
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,
@@ -327,8 +332,14 @@ class RoutingService:
 
     def _keep(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
         self._settling.add(work)
-        work.add_done_callback(self._settling.discard)
+        work.add_done_callback(self._done)
         return work
+
+    def _done(self, work: asyncio.Future[T]) -> None:
+        """Let go of work that has ended; whoever awaited it may be gone, with its error unread."""
+        self._settling.discard(work)
+        if not work.cancelled():
+            work.exception()
 
     async def _beat(self) -> None:
         """Beat until cancelled: an error that ended this would let others take us for dead."""
@@ -340,7 +351,7 @@ class RoutingService:
                 LOG.warning("the heartbeat met an error: %s", error)
 
     def _tend(self) -> None:
-        """Say that this replica lives, charge what dead ones left open, follow promotions."""
+        """Say that this replica lives, charge for dead ones, tell of thresholds, follow policies."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
@@ -350,6 +361,8 @@ class RoutingService:
                 entry.request_id,
                 entry.charged_nano_usd,
             )
+        for alert in self.ledger.alerts(now):
+            LOG.warning("%s", alert)
         self.chooser.follow(self.ledger)
 
 

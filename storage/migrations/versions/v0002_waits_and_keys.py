@@ -1,4 +1,4 @@
-"""Places in the queue for money."""
+"""Places in the queue for money, thresholds that were told of."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ UTC_TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Add what is new; no row of before is changed."""
     _waits()
+    op.add_column(
+        "budget_windows",
+        sa.Column("alerted_percent", sa.BigInteger(), server_default="0", nullable=False),
+    )
 
 
 def _waits() -> None:
