@@ -12,6 +12,7 @@
     |-- BudgetExceededError            (cost_models) a hold does not fit
     |   `-- HeldBackError              it would fit if what is in flight cost nothing more
     |-- WithdrawnError                 the caller took the request back before it was opened
+    |-- KeyNotFoundError               the ledger has no such key, or it is over
     `-- EntryNotFoundError             nobody opened such an entry
 """
 
@@ -88,6 +89,14 @@ class HeldBackError(BudgetExceededError):
 
 class WithdrawnError(RheostatError):
     """The caller took an opening back before it was made; nothing was written."""
+
+
+class KeyNotFoundError(RheostatError):
+    """The ledger has no such key, or one that is over already."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"there is no valid key {key_id!r}; see `rheostat keys list`")
 
 
 class EntryNotFoundError(RheostatError):

@@ -354,6 +354,20 @@ class WaitRow(Base):
     expires_at: Mapped[datetime]
 
 
+class KeyRow(Base):
+    """A key that opens the gateway; ``digest`` is a keyed hash of it. Never removed, only ended."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
 class PolicyRow(Base):
     """A fitted policy. The one promoted last is in service."""
 

@@ -139,6 +139,7 @@ def build_app(
     ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting.
     """
     from router.gateway.app import create_app
+    from storage.keys import find_key
 
     service = build_service(config, questions, weights_directory)
 
@@ -149,7 +150,12 @@ def build_app(
             on_failure(error)
             raise
 
-    return create_app(service, config.gateway_settings(), on_start=start, on_stop=service.aclose)
+    ledger = service.ledger
+    settings = replace(
+        config.gateway_settings(),
+        find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
+    )
+    return create_app(service, settings, on_start=start, on_stop=service.aclose)
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:

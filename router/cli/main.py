@@ -11,6 +11,7 @@ from router.cli.config import config_app
 from router.cli.demo import demo
 from router.cli.doctor import doctor
 from router.cli.init import init
+from router.cli.keys import keys_app
 from router.cli.models import models_app
 from router.cli.prices import prices_app
 from router.cli.report import report
@@ -37,6 +38,7 @@ app.command()(collect)
 app.command()(strategies)
 app.add_typer(budget_app, name="budget")
 app.add_typer(config_app, name="config")
+app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.add_typer(prices_app, name="prices")
 

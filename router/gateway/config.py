@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
 LEDGERS = ("sqlite://", "postgresql+psycopg://")
-SECRETS = frozenset({"api_key", "key", "ledger", "base_url"})
+SECRETS = frozenset({"api_key", "key", "pepper", "ledger", "base_url"})
 REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 STR_TAG = "tag:yaml.org,2002:str"
@@ -143,6 +143,8 @@ class Config(Strict):
             raise wrong(message, at=("models", i, "throughput"))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
+        if self.auth.pepper is not None and budget.scope.startswith(KEY_SCOPE):
+            return
         known = [ORGANISATION, *(KEY_SCOPE + name for name in self.key_names)]
         if budget.scope not in known:
             message = f"{budget.scope!r} names nothing that spends{nearest(budget.scope, known)}"
@@ -212,11 +214,13 @@ class Config(Strict):
     def gateway_settings(self) -> GatewaySettings:
         """Give what the HTTP face needs to know."""
         keys = {key.name: key.key.get_secret_value() for key in self.auth.keys}
+        pepper = self.auth.pepper
         return GatewaySettings(
             default_max_tokens=self.default_max_tokens,
             min_max_tokens=self.min_max_tokens,
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
+            pepper=None if pepper is None else pepper.get_secret_value(),
         )
 
     def show(self) -> str:

@@ -190,18 +190,25 @@ class KeyConfig(Strict):
 
 
 class AuthConfig(Strict):
-    """``open`` lets everybody in; ``keys`` asks for one of ``keys`` on every route but probes."""
+    """``open`` lets everybody in; ``keys`` asks for a key on every route but probes.
+
+    With a ``pepper``, the secret that hashes are keyed by, keys of the ledger open as well.
+    """
 
     mode: Literal["open", "keys"] = "open"
     keys: tuple[KeyConfig, ...] = ()
+    pepper: Annotated[SecretStr, Field(min_length=16)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.mode == "keys" and not self.keys:
-            message = "mode 'keys' needs at least one key; add {name: ..., key: ...}"
+        if self.mode == "keys" and not self.keys and self.pepper is None:
+            message = "mode 'keys' needs at least one key, or a pepper for the ledger's"
             raise wrong(message, at=("keys",))
         if self.mode == "open" and self.keys:
             message = "keys protect nothing in mode 'open'; say `mode: keys`, or remove them"
+            raise wrong(message, at=("mode",))
+        if self.mode == "open" and self.pepper is not None:
+            message = "a pepper protects nothing in mode 'open'; say `mode: keys`, or remove it"
             raise wrong(message, at=("mode",))
         if double := double_of(key.name for key in self.keys):
             message = f"two keys are called {double!r}; give each a name of its own"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from policies.types import AnswerKind
+from router.errors import RequestError
 from router.gateway.strict import Strict, wrong
 from router.routing.types import ChatRequest, Limits
 from router.types import Message, Task
 
 if TYPE_CHECKING:
+    from router.gateway.dependencies import Caller
     from router.gateway.settings import GatewaySettings
 
 MAX_STOPS = 4
@@ -247,7 +250,7 @@ class ChatBody(Body):
         """True when a stream is to end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def to_request(self, request_id: str, tenant: str, settings: GatewaySettings) -> ChatRequest:
+    def to_request(self, caller: Caller, settings: GatewaySettings) -> ChatRequest:
         """Give the request as the engine knows it."""
         compute = self.compute or Compute()
         cap = self.max_completion_tokens or self.max_tokens
@@ -267,12 +270,12 @@ class ChatBody(Body):
             extra=self._forwarded(),
         )
         return ChatRequest(
-            request_id=request_id,
+            request_id=caller.request_id,
             model=self.model,
             task=task,
-            limits=compute.to_limits(),
+            limits=_within_key(compute.to_limits(), caller.allowed_models),
             min_max_tokens=settings.min_max_tokens if cap is None else None,
-            tenant=tenant,
+            tenant=caller.tenant,
             user=self.user,
             metadata=self.metadata or {},
         )
@@ -324,3 +327,15 @@ class Feedback(Body):
     def judged_quality(self) -> float:
         """The quality, in [0, 1]."""
         return float(bool(self.correct)) if self.quality is None else self.quality
+
+
+def _within_key(limits: Limits, allowed_models: tuple[str, ...] | None) -> Limits:
+    """Keep to the models that the key allows; RequestError where none is left."""
+    if allowed_models is None:
+        return limits
+    asked = limits.allowed_models
+    kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
+    if not kept:
+        msg = f"this key may use {', '.join(allowed_models)} alone; allow one of them"
+        raise RequestError(msg, param="compute.allowed_models", code="model_not_allowed")
+    return replace(limits, allowed_models=kept)

@@ -351,7 +351,7 @@ class RoutingService:
                 LOG.warning("the heartbeat met an error: %s", error)
 
     def _tend(self) -> None:
-        """Say that this replica lives, charge for dead ones, tell of thresholds, follow policies."""
+        """Say that we live, charge for dead ones, tell of thresholds, follow policies."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()

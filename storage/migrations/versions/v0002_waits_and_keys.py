@@ -1,4 +1,4 @@
-"""Places in the queue for money, thresholds that were told of."""
+"""Places in the queue for money, thresholds that were told of, keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ UTC_TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Add what is new; no row of before is changed."""
     _waits()
+    _keys()
     op.add_column(
         "budget_windows",
         sa.Column("alerted_percent", sa.BigInteger(), server_default="0", nullable=False),
@@ -33,3 +34,17 @@ def _waits() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_waits")),
     )
     op.create_index(op.f("ix_waits_budget_id_id"), "waits", ["budget_id", "id"], unique=False)
+
+
+def _keys() -> None:
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("created_at", UTC_TIME, nullable=False),
+        sa.Column("expires_at", UTC_TIME, nullable=True),
+        sa.Column("revoked_at", UTC_TIME, nullable=True),
+        sa.Column("allowed_models", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
+    )

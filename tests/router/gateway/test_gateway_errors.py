@@ -142,7 +142,7 @@ def test_the_table_has_every_error_that_can_reach_a_client() -> None:
         "OutcomeError",
         "RheostatError",
     }
-    told_to_nobody = {"WithdrawnError"}
+    told_to_nobody = {"WithdrawnError", "KeyNotFoundError"}
     rooms = (policies.errors, router.errors, storage.errors)
     kinds = [
         kind
