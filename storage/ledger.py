@@ -171,6 +171,18 @@ def open_entry(
     return entry_id
 
 
+def find_open(session: Session, replica_id: str, request_id: str, attempt: int) -> int | None:
+    """Look for an entry that a replica has open: its id, None when there is none."""
+    return session.scalar(
+        select(EntryRow.id).where(
+            EntryRow.request_id == request_id,
+            EntryRow.attempt == attempt,
+            EntryRow.replica_id == replica_id,
+            EntryRow.status == EntryStatus.OPEN,
+        )
+    )
+
+
 def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settlement:
     """Write the calls and the true cost of an entry, and free what was held beyond it.
 

@@ -17,12 +17,18 @@ from storage.budgets import BudgetStatus, budget_status, declare_budgets
 from storage.bulk import open_together
 from storage.doctor import Finding, examine
 from storage.engine import READ_ONLY
-from storage.errors import LedgerBusyError, LedgerConflictError
+from storage.errors import (
+    LedgerBusyError,
+    LedgerConflictError,
+    LedgerError,
+    LedgerUnavailableError,
+)
 from storage.ledger import (
     OpenEntry,
     Refusal,
     SettleEntry,
     Settlement,
+    find_open,
     open_entry,
     record_refusal,
     settle_entry,
@@ -119,6 +125,10 @@ class Ledger:
             Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
         )
 
+    def find_open(self, request_id: str, attempt: int) -> int | None:
+        """Look for an entry that this process has open: its id, None when there is none."""
+        return self.read(lambda session: find_open(session, self.replica_id, request_id, attempt))
+
     def refuse(self, refusal: Refusal, now: datetime) -> None:
         """Write down a request that was turned away."""
         self.refusing(refusal, now).result()
@@ -180,8 +190,11 @@ class Ledger:
         return job.future
 
     def _write_once(self, work: Callable[[Session], T]) -> T:
-        with self._turn, _pool_errors(), self._writers.begin() as session:
-            return work(session)
+        try:
+            with self._turn, _pool_errors(), self._writers.begin() as session:
+                return work(session)
+        except LedgerError as error:
+            raise _first_of(error) from error.__cause__
 
     def _open(self, session: Session, entry: OpenEntry, now: datetime, place: Place) -> int:
         self._introduce(session, now)
@@ -203,6 +216,19 @@ class Ledger:
             replica = this_process(self.replica_id)
             self.write(lambda session: register_replica(session, replica, now))
             self._registered = True
+
+
+def _first_of(error: LedgerError) -> LedgerError:
+    """Give what made a transaction end, not what its savepoints said of it afterwards.
+
+    A database that is full or fails ends the whole transaction, savepoints included.
+    """
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, LedgerUnavailableError):
+            return earlier
+        earlier = earlier.__context__
+    return error
 
 
 @contextmanager

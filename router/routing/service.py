@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLIENT_LEFT = "the client left"
+OPENING_LOST = "the ledger failed while the hold was written"
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -100,6 +101,7 @@ class RoutingService:
     clock: Callable[[], datetime] = utc_now
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
+    _doubtful: deque[tuple[str, int]] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
@@ -216,6 +218,9 @@ class RoutingService:
         opened = asyncio.wrap_future(opening.future)
         try:
             return await asyncio.shield(opened)
+        except LedgerUnavailableError:
+            self._doubtful.append((entry.asked.query.query_id, entry.decision.attempt))
+            raise
         except asyncio.CancelledError:
             self.ledger.withdraw(opening)
             self._keep(asyncio.ensure_future(self._undo(opened)))
@@ -319,6 +324,15 @@ class RoutingService:
                 LOG.warning("entry %d stays open: %s", self._unsettled[0].entry_id, error)
             self._unsettled.popleft()
 
+    def _close_doubtful(self) -> None:
+        """Settle at nothing what was opened after all though the ledger failed to say so."""
+        while self._doubtful:
+            entry_id = self.ledger.find_open(*self._doubtful[0])
+            if entry_id is not None:
+                lost = SettleEntry(entry_id, (), 0.0, complete=False, error=OPENING_LOST)
+                self.ledger.settle(lost, self.clock())
+            self._doubtful.popleft()
+
     async def _undo(self, opening: asyncio.Future[int]) -> None:
         """Settle at nothing an entry whose client left while its hold was being written."""
         with suppress(RheostatError):
@@ -355,6 +369,7 @@ class RoutingService:
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
+        self._close_doubtful()
         for entry in self.ledger.recover(now, self.settings.stale_after_s):
             LOG.warning(
                 "request %s was left open by a dead process; charged %d nano-USD, in doubt",
