@@ -34,6 +34,9 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 def explain(
     key: Annotated[str, typer.Argument(help="Name of a key; `default` where there are none.")],
     config: ConfigOption = DEFAULT_CONFIG,
+    user: Annotated[
+        str | None, typer.Option(help="The `user` of the request.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show every limit that a request with one key has to fit, the tightest first."""
@@ -41,10 +44,11 @@ def explain(
         from router.gateway.config import load
         from router.routing.service import scopes_of
 
-        known = load(config).key_names
-        if key not in known:
+        loaded = load(config)
+        known = loaded.key_names
+        if key not in known and loaded.auth.pepper is None:
             fail(f"there is no key {key!r}; use one of: {', '.join(known)}")
-        standing = _standing(config, scopes_of(key))
+        standing = _standing(config, scopes_of(key, user))
         standing.sort(key=lambda found: found.free_nano_usd)
         _show(standing, as_json=as_json)
         if not standing and not as_json:

@@ -143,7 +143,8 @@ class Config(Strict):
             raise wrong(message, at=("models", i, "throughput"))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
-        if self.auth.pepper is not None and budget.scope.startswith(KEY_SCOPE):
+        kind, _, name = budget.scope.partition(":")
+        if name and (kind == "user" or (kind == "key" and self.auth.pepper is not None)):
             return
         known = [ORGANISATION, *(KEY_SCOPE + name for name in self.key_names)]
         if budget.scope not in known:

@@ -160,7 +160,10 @@ class ModelConfig(Strict):
 
 
 class BudgetConfig(Strict):
-    """At most ``limit_usd`` of ``scope`` (``organisation`` or ``key:NAME``) in each period."""
+    """At most ``limit_usd`` of ``scope`` in each period.
+
+    A scope is ``organisation``, ``key:NAME``, or ``user:NAME``, an end user as clients name them.
+    """
 
     scope: Annotated[str, Field(min_length=1)]
     limit_usd: Amount

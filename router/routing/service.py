@@ -50,9 +50,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def scopes_of(tenant: str) -> tuple[str, ...]:
-    """Name the scopes whose budgets a request of ``tenant`` has to fit."""
-    return (ORGANISATION, f"key:{tenant}")
+def scopes_of(tenant: str, user: str | None = None) -> tuple[str, ...]:
+    """Name the scopes whose budgets a request of ``tenant`` for its end user has to fit."""
+    scopes = (ORGANISATION, f"key:{tenant}")
+    return scopes if user is None else (*scopes, f"user:{user}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=scopes_of(request.tenant),
+            scopes=scopes_of(request.tenant, request.user),
             end_user=request.user,
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,

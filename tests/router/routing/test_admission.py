@@ -214,3 +214,25 @@ async def test_a_request_is_held_and_settled_at_the_price_of_its_day(ledger: Led
     sources = ledger.read(lambda s: list(s.scalars(select(CallRow.price_source))))
     assert sources == ["test", "from tomorrow"]
     assert ledger.examine() == []
+
+
+async def test_an_end_user_has_a_budget_of_its_own(ledger: Ledger) -> None:
+    """It is refused when that is spent; others of the same key are not."""
+    ledger.declare_budgets(
+        [
+            Budget("organisation", Period.DAY, 100 * WORST),
+            Budget("user:ann", Period.DAY, WORST),
+            Budget("user:ann", Period.TOTAL, 2 * WORST - 1),
+        ]
+    )
+    parts = catalog(scripted("small", at_worst))
+    service = RoutingService(parts, Chooser(parts), ledger, clock=lambda: NOW)
+    await service.answer(replace(asks(), user="ann"))
+    with pytest.raises(BudgetExceededError) as refused:
+        await service.answer(replace(asks(), user="ann"))
+    assert refused.value.facts.scope == "user:ann"
+    await service.answer(replace(asks(), user="bob"))
+    await service.answer(asks())
+    spent = [s.facts.spent_nano_usd for s in ledger.budget_status(NOW)]
+    assert spent == [3 * WORST, WORST, WORST]
+    assert ledger.examine() == []
