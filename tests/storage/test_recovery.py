@@ -118,7 +118,7 @@ def test_recovery_takes_any_number_of_entries_in_batches(
 ) -> None:
     """One transaction stays short; the ledger's own method goes on to the end."""
     ledger.declare_budgets([Budget("organisation", Period.DAY, 10**6)])
-    ledger.write(lambda session: None)
+    ledger.write(lambda _session: None)
     for i in range(3):
         ledger.open(opening(f"q{i}", 5), now)
     survivor = Ledger(ledger.engine)

@@ -373,5 +373,5 @@ def test_a_wrong_item_is_not_also_called_a_list_that_is_too_short() -> None:
 @pytest.mark.parametrize("model", ["local/smollm2-135n", "simulated/smol"])
 def test_a_model_that_does_not_exist_here_is_named_with_those_that_do(model: str) -> None:
     """Embedded and simulated models are known, so a misspelt one fails when the file is read."""
-    with pytest.raises(ConfigError, match="there is no model .*(did you mean|use one of)"):
+    with pytest.raises(ConfigError, match=r"there is no model .*(did you mean|use one of)"):
         read(f"machine: {{usd_per_hour: 1}}\nmodels: [{{name: a, model: {model}}}]")
