@@ -22,6 +22,7 @@ from policies.errors import PolicyNotReadyError
 from policies.families import Coefficients
 from policies.features import NUMERIC_NAMES
 from policies.heads import AmountHead, Calibration, SuccessHead
+from policies.recipes import recipe_from_dict
 from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 1
+    from policies.recipes import Recipe
+
+FORMAT = 2
 POLICY_FILE = "policy.npz"
 MANIFEST_FILE = "manifest.json"
 HEADER = "header"
@@ -43,11 +46,15 @@ Arrays = dict[str, "NDArray[Any]"]
 
 @dataclass(frozen=True, slots=True)
 class FittedPolicy:
-    """An estimator and the policy that was tuned on it; ``manifest`` tells how (plain JSON)."""
+    """An estimator and the policy that was tuned on it; ``manifest`` tells how (plain JSON).
+
+    ``recipes`` are the derived arms among those of the estimator.
+    """
 
     estimator: DifficultyEstimator
     policy: UtilityPolicy
     manifest: Mapping[str, Any]
+    recipes: tuple[Recipe, ...] = ()
 
     @property
     def version(self) -> str:
@@ -56,17 +63,21 @@ class FittedPolicy:
 
 
 def assemble(
-    estimator: DifficultyEstimator, policy: UtilityPolicy, manifest: Mapping[str, Any]
+    estimator: DifficultyEstimator,
+    policy: UtilityPolicy,
+    manifest: Mapping[str, Any],
+    recipes: tuple[Recipe, ...] = (),
 ) -> FittedPolicy:
     """Put a fitted policy together and give it its version."""
-    digest = _digest(*_parts(estimator, policy, manifest))
+    digest = _digest(*_parts(estimator, policy, manifest, recipes))
     named = _with_version(policy, digest)
-    return FittedPolicy(estimator, named, {**manifest, "version": named.version})
+    return FittedPolicy(estimator, named, {**manifest, "version": named.version}, recipes)
 
 
 def to_bytes(fitted: FittedPolicy) -> bytes:
     """Write a fitted policy; the same policy always gives the same bytes."""
-    header, arrays = _parts(fitted.estimator, fitted.policy, fitted.manifest)
+    parts = (fitted.estimator, fitted.policy, fitted.manifest, fitted.recipes)
+    header, arrays = _parts(*parts)
     digest = _digest(header, arrays)
     sink = io.BytesIO()
     texts = {HEADER: _text(header), DIGEST: _text(digest)}
@@ -90,7 +101,8 @@ def from_bytes(data: bytes) -> FittedPolicy:
             raise PolicyNotReadyError(msg)
         policy = _with_version(_policy(header["policy"]), digest)
         manifest = {**header["manifest"], "version": policy.version}
-        return FittedPolicy(_estimator(header["estimator"], arrays), policy, manifest)
+        recipes = tuple(recipe_from_dict(plain) for plain in header["recipes"])
+        return FittedPolicy(_estimator(header["estimator"], arrays), policy, manifest, recipes)
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         msg = f"the policy cannot be read: {error}; fit it again"
         raise PolicyNotReadyError(msg) from error
@@ -124,7 +136,10 @@ def _with_version(policy: UtilityPolicy, digest: str) -> UtilityPolicy:
 
 
 def _parts(
-    estimator: DifficultyEstimator, policy: UtilityPolicy, manifest: Mapping[str, Any]
+    estimator: DifficultyEstimator,
+    policy: UtilityPolicy,
+    manifest: Mapping[str, Any],
+    recipes: tuple[Recipe, ...],
 ) -> tuple[str, Arrays]:
     """Give the header (JSON text) and the arrays that make up a policy, without its version."""
     arrays: Arrays = {
@@ -133,6 +148,7 @@ def _parts(
         "idf": estimator.features_.idf_,
         "directions": estimator.features_.directions_.astype(np.float32),
         "centre": estimator.features_.centre_,
+        "clusters": estimator.features_.clusters_.astype(np.float32),
     }
     success = estimator.success_
     names = {"success": _put(arrays, "success", success.coefficients)}
@@ -162,6 +178,7 @@ def _parts(
             "accuracy_target": policy.accuracy_target,
             "left_out": sorted(map(str, policy.left_out)),
         },
+        "recipes": [recipe.to_dict() for recipe in recipes],
         "manifest": {name: value for name, value in manifest.items() if name != "version"},
     }
     return json.dumps(header, sort_keys=True, ensure_ascii=True, allow_nan=False), arrays
@@ -202,6 +219,7 @@ def _estimator(header: Mapping[str, Any], arrays: Arrays) -> DifficultyEstimator
     features.idf_, features.centre_ = arrays["idf"], arrays["centre"]
     features.directions_ = arrays["directions"].astype(np.float64)
     features.unit_ = float(header["unit"])
+    features.clusters_ = arrays["clusters"].astype(np.float64)
     return estimator.restore(
         arms=[Arm.parse(text) for text in header["arms"]],
         observed=[Arm.parse(text) for text in header["observed"]],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import betainc
 
+from policies.cascades import Played
 from policies.errors import OutcomeError
 from policies.outcomes import OutcomeTable
 
@@ -78,6 +79,23 @@ def derive_self_consistency(
     return OutcomeTable.from_rows(derived, f"{table.source} ({arm})")
 
 
+def vote(table: OutcomeTable, source: Arm, voting: Voting, seed: int = 0) -> Played:
+    """Vote over the samples of ``source``, as `derive_self_consistency` does, query by query.
+
+    ``calls`` are the samples drawn; NaN for queries with fewer samples than ``voting.samples``.
+    """
+    columns = np.full((3, len(table.query_ids)), np.nan)
+    number = {query_id: i for i, query_id in enumerate(table.query_ids)}
+    rows = table.of_arms([source])
+    prompt_usd = _usd_per_prompt_token(rows) if len(rows) else 0.0
+    for indexes in _by_query(rows):
+        if len(indexes) >= voting.samples:
+            made = _vote(rows, indexes, voting, prompt_usd, seed)
+            found = (made["correct"], made["cost_usd"], made["n_drawn"])
+            columns[:, number[made["query_id"] or ""]] = found
+    return Played(*columns)
+
+
 def _by_query(rows: OutcomeTable) -> list[NDArray[np.intp]]:
     """Row numbers of each query, by sample index."""
     of_query: dict[str | None, list[int]] = {}
@@ -123,6 +141,7 @@ def _vote(
     spared = prompt_usd * np.where(taken, prompt, 0.0).sum(axis=1) * (1.0 - n_batches / drawn)
     means = {
         "correct": right.mean(),
+        "n_drawn": drawn.mean(),
         "prompt_tokens": (prompt[:, 0] * n_batches).mean(),
         "completion_tokens": np.where(taken, amounts["completion_tokens"], 0.0).sum(1).mean(),
         "cost_usd": (np.where(taken, amounts["cost_usd"], 0.0).sum(axis=1) - spared).mean(),

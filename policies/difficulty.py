@@ -333,7 +333,8 @@ def familiarity_of(
     """Give (familiar, strange) of each row of ``x``, each of shape (n,); see `Novelty`."""
     n_numeric = len(features.mean_)
     numeric = x[:, 1 : 1 + n_numeric]
-    topics = x[:, 1 + n_numeric :] + features.centre_
+    n_topics = len(features.centre_)
+    topics = x[:, 1 + n_numeric : 1 + n_numeric + n_topics] + features.centre_
     explained = features.unit_**2 * (topics**2).sum(axis=1) / 2.0
     return explained, np.sqrt((numeric**2).mean(axis=1))
 

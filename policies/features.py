@@ -33,6 +33,11 @@ MAX_Z = 4.0
 MIN_SPREAD = 1e-9
 MIN_UNIT = 0.05
 TEXTS_PER_COMPONENT = 4
+CLUSTERS_PER_4 = 3
+TEXTS_PER_CLUSTER = 40
+CLUSTER_ROUNDS = 10
+CLUSTER_SCALE = 6.0
+SHARPNESS = 12.0
 
 WORDS = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 NUMBERS = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -243,12 +248,42 @@ def _depth(data: NDArray[np.uint8]) -> float:
     return float(min(MAX_PARENTHESES, max(0, steps.cumsum().max(initial=0))))
 
 
+def spherical_clusters(
+    points: NDArray[np.float64], n_clusters: int, seed: int
+) -> NDArray[np.float64]:
+    """Give up to ``n_clusters`` centres of unit length, fewer where directions coincide."""
+    directions = unit_rows(points)
+    distinct = np.unique(directions.round(6), axis=0)
+    rng = np.random.default_rng(seed)
+    n_clusters = min(n_clusters, len(distinct))
+    centres = distinct[np.sort(rng.permutation(len(distinct))[:n_clusters])]
+    for _ in range(CLUSTER_ROUNDS if n_clusters else 0):
+        nearest = (directions @ centres.T).argmax(axis=1)
+        member = sparse.csr_array(
+            (np.ones(len(nearest)), (nearest, np.arange(len(nearest)))),
+            shape=(n_clusters, len(nearest)),
+        )
+        total = member @ directions
+        kept = np.linalg.norm(total, axis=1, keepdims=True) > MIN_SPREAD
+        centres = np.where(kept, unit_rows(total), centres)
+    return np.asarray(centres.astype(np.float32).astype(np.float64))
+
+
+def unit_rows(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale rows to unit length; rows near zero stay there."""
+    return np.asarray(
+        points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_SPREAD)
+    )
+
+
 class TextFeatures(TransformerMixin, BaseEstimator):
     """Scikit-learn transformer: texts to dense features, numbers first and then topics.
 
     Columns are ``NUMERIC_NAMES``, standardised and cut at +-4, then ``n_components`` (or fewer,
     for few texts) principal directions of the TF-IDF weighted n-grams (latent semantic analysis,
-    Deerwester et al. 1990), scaled so that the strongest has unit variance.
+    Deerwester et al. 1990), scaled so that the strongest has unit variance, then soft memberships
+    in clusters of texts with alike directions (spherical k-means, Dhillon and Modha 2001), three
+    clusters for four directions: queries of one subject share their outcomes.
 
     Parameters
     ----------
@@ -267,6 +302,8 @@ class TextFeatures(TransformerMixin, BaseEstimator):
     centre_ : ndarray of shape (n_directions,)
     unit_ : float
         Standard deviation of the strongest direction before scaling.
+    clusters_ : ndarray of shape (n_clusters, n_directions)
+        Centres of the clusters, of unit length.
     """
 
     def __init__(
@@ -298,6 +335,10 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         self.unit_ = max(float(scores.std(axis=0).max(initial=0.0)), MIN_UNIT)
         self.directions_ = (right.T / self.unit_).astype(np.float32).astype(np.float64)
         self.centre_ = scores.mean(axis=0) / self.unit_
+        n_clusters = min(rank * CLUSTERS_PER_4 // 4, n_texts // TEXTS_PER_CLUSTER)
+        self.clusters_ = spherical_clusters(
+            scores / self.unit_ - self.centre_, n_clusters, self.random_state
+        )
         return self
 
     def transform(self, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -309,7 +350,14 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         """Give the features of encoded texts, shape (n, n_features)."""
         numeric = (encoded.numeric - self.mean_) / self.scale_
         topics = self._weighted(encoded.counts) @ self.directions_ - self.centre_
-        return np.hstack([numeric.clip(-MAX_Z, MAX_Z), topics])
+        return np.hstack([numeric.clip(-MAX_Z, MAX_Z), topics, self._members(topics)])
+
+    def _members(self, topics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Soft membership in each cluster, adding up to CLUSTER_SCALE."""
+        if not len(self.clusters_):
+            return np.zeros((len(topics), 0))
+        weight = np.exp(SHARPNESS * (unit_rows(topics) @ self.clusters_.T - 1.0))
+        return np.asarray(CLUSTER_SCALE * weight / weight.sum(axis=1, keepdims=True))
 
     def _weighted(self, counts: sparse.csr_array) -> sparse.csr_array:
         """Weigh counts by TF-IDF, logarithmic in the count, each half of a row to unit length."""

@@ -141,6 +141,11 @@ class OutcomeTable:
         return _checked(Read(source, columns, range(1, n_rows + 1)))
 
     @property
+    def cells(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Number of each row's query and of its arm, both of shape (n_rows,)."""
+        return self._query, self._arm
+
+    @property
     def quality(self) -> NDArray[np.float64]:
         """``correct`` of each row, or else ``score``, in [0, 1]; shape (n_rows,)."""
         correct = self.numbers["correct"]

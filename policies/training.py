@@ -15,19 +15,23 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # sh
 from policies.artifacts import FittedPolicy, assemble
 from policies.base import Limits
 from policies.difficulty import canonical_order, check_outcomes
-from policies.evaluation import baselines, calibration, replay
+from policies.evaluation import baselines, calibration, column_means, replay
+from policies.matrix import OutcomeMatrix
+from policies.recipes import propose
 from policies.tuning import CrossValidation, Goal, tune
 from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from numpy.typing import NDArray
 
+    from cost_models.types import Arm
     from policies.outcomes import OutcomeTable
     from policies.tuning import Tuned
 
+N_PRICES = 16
 LIBRARIES = ("numpy", "scikit-learn", "optuna")
 
 
@@ -35,7 +39,10 @@ LIBRARIES = ("numpy", "scikit-learn", "optuna")
 class Training:
     """How to fit: ``trials`` >= 1 of the study, exploring ``epsilon`` in [0, 1] when serving.
 
-    ``storage`` is a database URL in which the study is kept and resumed, None for memory.
+    ``storage`` is a database URL in which the study is kept and resumed, None for memory. With
+    ``derived``, cascades and votes over recorded samples become arms too. Of more than
+    ``max_tuned_arms`` only those are tuned and served that are among the best at some shadow price.
+    No trial starts after ``max_tuning_s`` seconds.
     """
 
     goal: Goal = field(default_factory=Goal)
@@ -43,15 +50,19 @@ class Training:
     seed: int = 0
     epsilon: float = 0.02
     storage: str | None = None
+    derived: bool = False
+    max_tuned_arms: int = 20
+    max_tuning_s: float = np.inf
 
 
-def train(
+def train(  # noqa: PLR0913 - a fit has this many sides
     table: OutcomeTable,
     training: Training,
     *,
     created_at: datetime,
     cost_of: NDArray[np.float64] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> FittedPolicy:
     """Tune and fit a policy; the order of rows does not matter, equal seeds give equal policies.
 
@@ -70,31 +81,47 @@ def train(
         NaN where unknown; None takes the table's ``cost_usd``.
     progress : callable, or None
         Told (trials done, trials in all, best loss) after each trial.
+    extra : mapping, or None
+        Further facts for the manifest, plain JSON.
 
     Raises
     ------
     OutcomeError
-        If nothing was graded, or no graded answer has a cost.
+        If nothing was graded, or some answers have a cost but no graded one. Where no answer has
+        a cost and the goal asks for none, the policy picks the most accurate arm.
     """
     with threadpool_limits(limits=1):
-        return _train(table, training, created_at, cost_of, progress)
+        return _train(table, training, created_at, cost_of, progress, extra or {})
 
 
-def _train(
+def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
     table: OutcomeTable,
     training: Training,
     created_at: datetime,
     cost_of: NDArray[np.float64] | None,
     progress: Callable[[int, int, float], None] | None,
+    extra: Mapping[str, Any],
 ) -> FittedPolicy:
-    order = canonical_order(table.queries)
-    texts = [table.queries[i] for i in order]
-    quality = table.quality_matrix()
-    cost_usd = table.matrix("cost_usd") if cost_of is None else cost_of
-    check_outcomes(table.queries, quality, table.arms)
-    data_hash = _data_hash(table, quality, cost_usd)
-    quality, cost_usd = quality[order], cost_usd[order]
-    data = CrossValidation(texts, quality, cost_usd, table.arms, training.seed)
+    check_outcomes(table.queries, table.quality_matrix(), table.arms)
+    recipes = propose(table, training.seed) if training.derived else ()
+    whole = OutcomeMatrix.of(table, recipes, cost_of, training.seed)
+    data_hash = _data_hash(table, whole)
+    free = training.goal.budget_usd_per_query is training.goal.shadow_price_per_usd is None
+    accuracy_only = free and bool(np.isnan(whole.cost_usd).all())
+    if accuracy_only:
+        whole = whole.without_costs()
+    whole = whole.rows(canonical_order(whole.texts))
+    verified = {recipe.arm for recipe in recipes if recipe.verified}
+    kept = screen(whole.of_arms(set(whole.arms) - verified), training.max_tuned_arms)
+    tuning = whole.of_arms(kept)
+    data = CrossValidation(
+        tuning.texts,
+        tuning.quality,
+        tuning.cost_usd,
+        tuning.arms,
+        training.seed,
+        n_recorded=tuning.n_recorded,
+    )
     tuned = tune(
         data,
         training.goal,
@@ -103,31 +130,35 @@ def _train(
         storage=training.storage,
         study_name=f"{training.goal} {data_hash[:12]} seed={training.seed}",
         progress=progress,
+        max_seconds=training.max_tuning_s,
     )
     estimator = tuned.parameters.estimator(training.seed).fit(
-        texts,
-        quality,
-        arms=table.arms,
-        completion_tokens=table.matrix("completion_tokens")[order],
-        cost_usd=cost_usd,
+        whole.texts,
+        whole.quality,
+        arms=whole.arms,
+        completion_tokens=whole.completion_tokens,
+        cost_usd=None if accuracy_only else whole.cost_usd,
     )
     policy = UtilityPolicy(
         shadow_price_per_usd=tuned.shadow_price_per_usd,
-        safe_arm=table.arms[data.best_fixed],
+        safe_arm=tuning.arms[data.best_fixed],
         epsilon=training.epsilon,
-        left_out=tuned.left_out,
+        left_out=tuned.left_out | (frozenset(whole.arms) - kept - verified),
     )
     manifest = {
+        **extra,
         "created_at": created_at.isoformat(),
         "source": table.source,
         "data_hash": data_hash,
-        "n_queries": len(texts),
+        "n_queries": len(whole.texts),
         "n_rows": len(table),
         "arms": [str(arm) for arm in table.arms],
+        "derived_arms": [str(recipe.arm) for recipe in recipes],
+        "accuracy_only": accuracy_only,
         "unpriced_arms": [
             str(arm)
-            for arm, n_priced in zip(table.arms, data.recorded.sum(axis=0).tolist(), strict=True)
-            if not n_priced
+            for arm, n_priced in zip(whole.arms, whole.recorded.sum(axis=0).tolist(), strict=True)
+            if accuracy_only or not n_priced
         ],
         "goal": str(training.goal),
         "trials": training.trials,
@@ -135,6 +166,7 @@ def _train(
         "shadow_price_per_usd": tuned.shadow_price_per_usd,
         "safe_arm": str(policy.safe_arm),
         "left_out": sorted(map(str, policy.left_out)),
+        "screened_out": sorted(map(str, frozenset(whole.arms) - kept - verified)),
         "epsilon": training.epsilon,
         "parameters": estimator.get_params(),
         "metrics": _metrics(data, tuned, policy, training.seed),
@@ -143,7 +175,34 @@ def _train(
             **{name: version(name) for name in LIBRARIES},
         },
     }
-    return assemble(estimator, policy, manifest)
+    return assemble(estimator, policy, manifest, recipes)
+
+
+def screen(matrix: OutcomeMatrix, most: int) -> frozenset[Arm]:
+    """Give the arms worth tuning: all, or the ``most`` >= 1 that are among the best somewhere.
+
+    Arms are ranked by mean utility at each of a range of shadow prices, and taken rank by rank. The
+    most accurate recorded arm is always among them; unpriced arms are kept only where all are.
+    """
+    if len(matrix.arms) <= most:
+        return frozenset(matrix.arms)
+    seen = matrix.recorded
+    priced = np.asarray(seen.any(axis=0))
+    right = np.where(priced, column_means(matrix.quality, seen), -np.inf)
+    spent = column_means(matrix.cost_usd, seen)
+    recorded = np.arange(len(matrix.arms)) < matrix.n_recorded
+    taken = [int(np.where(recorded, right, -np.inf).argmax())]
+    positive = spent[priced & (spent > 0)]
+    prices = [0.0]
+    if positive.size:
+        prices += np.geomspace(0.02 / positive.max(), 2.0 / positive.min(), N_PRICES).tolist()
+    ranked = [np.argsort(price * spent - right, kind="stable") for price in prices]
+    for rank in range(len(matrix.arms)):
+        for order in ranked:
+            arm = int(order[rank])
+            if arm not in taken and len(taken) < most and priced[arm]:
+                taken.append(arm)
+    return frozenset(matrix.arms[i] for i in taken)
 
 
 def _metrics(
@@ -152,7 +211,8 @@ def _metrics(
     """Cross-validated value and calibration, as plain JSON."""
     quality, cost_usd = data.quality[data.rows], data.cost_usd[data.rows]
     probability = policy.probability(data.forecast(tuned.predicted), Limits())
-    rivals = baselines(quality, cost_usd, data.arms, seed)
+    recorded = slice(0, data.n_recorded)
+    rivals = baselines(quality[:, recorded], cost_usd[:, recorded], data.arms[recorded], seed)
     return {
         "policy": replay(probability, quality, cost_usd, data.arms, seed).to_dict(),
         "baselines": {name: rival.to_dict() for name, rival in rivals.items()},
@@ -172,15 +232,13 @@ def _metrics(
     }
 
 
-def _data_hash(
-    table: OutcomeTable, quality: NDArray[np.float64], cost_usd: NDArray[np.float64]
-) -> str:
+def _data_hash(table: OutcomeTable, whole: OutcomeMatrix) -> str:
     """SHA-256 of queries, arms, qualities and costs, whatever their order."""
-    arms = [str(arm) for arm in table.arms]
+    arms = [str(arm) for arm in whole.arms]
     lines = sorted(
         json.dumps([query_id, text, arms, *np.vstack([right, spent]).astype(str).tolist()])
         for query_id, text, right, spent in zip(
-            table.query_ids, table.queries, quality, cost_usd, strict=True
+            table.query_ids, table.queries, whole.quality, whole.cost_usd, strict=True
         )
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -6,6 +6,7 @@ exact search over a grid, not guessed. Nothing is judged on queries that it was 
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ LOG_LOSS_WEIGHT = 3.0
 SAFE_PRIOR = 2.0
 WELL_KNOWN = 0.5
 """Share of the outcomes of the most tried arm that a fixed choice needs at least."""
-COMPONENTS = (0, 16, 32, 64)
+COMPONENTS = (0, 16, 32, 64, 128)
+MAX_WORK = 1.5e9
 LOWEST_PENALTY = 5.0
 MAX_DOUBLINGS = 8
 MAX_OWN_DOUBLINGS = 10
@@ -156,6 +158,8 @@ class CrossValidation:
         NaN where not recorded; an arm without any cost is fitted but never replayed.
     arms : sequence of Arm, length n_arms
     seed : int
+    n_recorded : int, or None
+        Arms from this number on are derived: never the best fixed arm. None: all are recorded.
 
     Raises
     ------
@@ -163,16 +167,19 @@ class CrossValidation:
         If no outcome has both a quality and a cost.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - outcomes have this many sides
         self,
         texts: Sequence[str],
         quality: NDArray[np.float64],
         cost_usd: NDArray[np.float64],
         arms: Sequence[Arm],
         seed: int = 0,
+        *,
+        n_recorded: int | None = None,
     ) -> None:
         check_outcomes(texts, quality, arms)
         self.arms = tuple(arms)
+        self.n_recorded = len(arms) if n_recorded is None else n_recorded
         self.recorded = np.asarray(~np.isnan(quality + cost_usd))
         self.rows = np.flatnonzero(self.recorded.any(axis=1))
         if not len(self.rows):
@@ -240,6 +247,14 @@ class CrossValidation:
         grid = np.geomspace(PRICE_LOW / dearest, PRICE_HIGH / cheapest, N_PRICES - 1)
         return (0.0, *grid.tolist())
 
+    def components(self) -> tuple[int, ...]:
+        """Numbers of topics to try: more than 32 only where a fit with them is quick enough."""
+        cells = len(self._texts) * len(self.arms)
+        default = Parameters().n_components
+        return tuple(
+            n for n in COMPONENTS if n <= default or cells * float(50 + 2 * n) ** 2 <= MAX_WORK
+        )
+
     def fixed(self, arm: int) -> FrontierPoint:
         """Replay one arm on the ``rows``; NaN where it was not recorded."""
         seen = self.recorded[self.rows, arm]
@@ -273,7 +288,9 @@ class CrossValidation:
         mean = column_means(self.quality, self.recorded)
         shrunk = (mean * n + overall * SAFE_PRIOR) / (n + SAFE_PRIOR)
         well_known = np.asarray(n >= WELL_KNOWN * n.max())
-        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), well_known)
+        recorded = well_known & (np.arange(len(n)) < self.n_recorded)
+        usable = recorded if recorded.any() else well_known
+        return best_fixed(shrunk, column_means(self.cost_usd, self.recorded), usable)
 
 
 def select(goal: Goal, points: Sequence[FrontierPoint], plain: FrontierPoint) -> tuple[int, float]:
@@ -323,6 +340,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     storage: str | None = None,
     study_name: str | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    max_seconds: float = np.inf,
 ) -> Tuned:
     """Run a study of ``trials`` >= 1 trials and give the best, or a fixed arm if that is as good.
 
@@ -330,7 +348,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     the choice where few queries make replay noisy. The sampler is TPE (Bergstra et al. 2011); the
     first trials are the defaults and the strongest penalties on the arms that none beats. With
     ``storage`` (a database URL) the study ``study_name`` goes on where it was. ``progress`` is
-    told (trials done, trials, best loss).
+    told (trials done, trials, best loss). After ``max_seconds`` no further trial starts.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -346,7 +364,10 @@ def tune(  # noqa: PLR0913 - a study has this many sides
             for first in (Parameters(), strongest):
                 study.enqueue_trial(asdict(first))
         finished = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        started = time.monotonic()
         for done in range(finished, max(trials, 1)):
+            if done and time.monotonic() - started > max_seconds:
+                break
             study.optimize(lambda trial: _try(trial, data, goal), n_trials=1)
             if progress is not None:
                 progress(done + 1, trials, study.best_value)
@@ -367,7 +388,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
 
 def _try(trial: optuna.Trial, data: CrossValidation, goal: Goal) -> float:
     parameters = Parameters(
-        n_components=trial.suggest_categorical("n_components", COMPONENTS),
+        n_components=trial.suggest_categorical("n_components", data.components()),
         doublings=trial.suggest_int("doublings", 0, MAX_DOUBLINGS),
         own_doublings=trial.suggest_int("own_doublings", 0, MAX_OWN_DOUBLINGS),
         pruned=trial.suggest_categorical("pruned", (False, True)),

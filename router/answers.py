@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.types import AnswerKind
 from router.expressions import evaluate, plain_signs
+from router.notation import NOT_RATIONAL, joined_digits, plain, spaceless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,14 +45,8 @@ NUMBER = re.compile(
     r"(?:\s*/\s*(?P<divisor>\d+(?:\.\d+)?))?",
     re.ASCII,
 )
-LATEX_WORDS = re.compile(r"\\(?:text|mathrm|mathbf|textbf|operatorname)\s*\{([^{}]*)\}")
-LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-LATEX_SIGNS = (
-    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "*"),
-    (re.compile(r"\\div(?![A-Za-z])"), "/"),
-    (re.compile(r"\\(?:left|right)(?![A-Za-z])|\\[,!;:() \[\]]|\{(?=,\})|(?<=\{,)\}"), " "),
-    (re.compile(r"\\([%$#&_])"), r"\1"),
-)
+POWER = re.compile(r"(?<=10)\*\*(?=[-+]?\d)")
+"""``10**3``, told from bold text."""
 CURRENCY = re.compile(r"[$€£¥₹]|\b(?:USD|EUR|GBP)\b")
 LETTER = r"[A-J]"
 CHOICE_ALONE = re.compile(
@@ -220,38 +215,35 @@ def _braced(text: str, start: int) -> str | None:
     return None
 
 
-def _plain(text: str) -> str:
-    """LaTeX as the plain text that it stands for, as far as answers use it."""
-    text = LATEX_WORDS.sub(r"\1", text)
-    text = LATEX_FRACTION.sub(r"(\1)/(\2)", text)
-    text = text.replace("{,}", ",")
-    for sign, plain in LATEX_SIGNS:
-        text = sign.sub(plain, text)
-    return text
-
-
 def _number(text: str) -> str | None:
     text = text[-MAX_CHARS:]
     for payload, _ in _payloads(text):
-        found = _number_in(payload)
+        side = _last_side(payload)
+        if NOT_RATIONAL.search(side):
+            return None
+        found = _number_in(side)
         if found is not None:
             return found
-    plain = plain_signs(_plain(text))
-    values = [_value(match, plain) for match in _numbers(plain)[-1:]]
+    written = plain_signs(plain(text))
+    values = [_value(match, written) for match in _numbers(written)[-1:]]
     return None if not values or values[0] is None else _canonical(values[0])
 
 
-def _number_in(payload: str) -> str | None:
-    """First number of an explicit answer; after the last ``=`` where there is one."""
-    plain = CURRENCY.sub(" ", plain_signs(_plain(payload))).replace("**", " ")
-    plain = re.sub(r"\([^()]*[A-Za-z]{2}[^()]*\)", " ", plain)
-    plain = re.sub(r"[≈~]", "=", plain).rstrip("= ").rpartition("=")[2].strip()
-    plain = re.sub(r"^-\s+", "-", plain)
-    whole = evaluate(plain.rstrip(" .%")) if "," not in plain else None
-    if whole is not None and not re.search(r"\d\s+\d", plain):
+def _last_side(payload: str) -> str:
+    """Give an explicit answer in plain text; what follows its last ``=`` where there is one."""
+    side = POWER.sub("^", CURRENCY.sub(" ", plain_signs(plain(payload)))).replace("**", " ")
+    side = re.sub(r"\([^()]*[A-Za-z]{2}[^()]*\)", " ", side)
+    side = re.sub(r"[≈~]", "=", side).rstrip("= ").rpartition("=")[2].strip()
+    return joined_digits(re.sub(r"^-\s+", "-", side))
+
+
+def _number_in(side: str) -> str | None:
+    """Read the value of arithmetic, else the first number."""
+    whole = evaluate(side.rstrip(" .%")) if "," not in side else None
+    if whole is not None and not re.search(r"\d\s+\d", side):
         return _canonical(whole.value)
-    for match in _numbers(plain):
-        value = _value(match, plain)
+    for match in _numbers(side):
+        value = _value(match, side)
         return None if value is None else _canonical(value)
     return None
 
@@ -276,8 +268,8 @@ def _value(match: re.Match[str], text: str) -> Fraction | None:
         part = _ratio(Fraction(match["over"]), match["under"])
         value = None if part is None else Fraction(match["whole"]) + part
     else:
-        plain = Fraction(re.sub(r"[,_\u202f\u00a0]", "", match["number"]))
-        value = _scaled(plain, (match["exponent"] or "e0")[1:])
+        digits = Fraction(re.sub(r"[,_\u202f\u00a0]", "", match["number"]))
+        value = _scaled(digits, (match["exponent"] or "e0")[1:])
         if value is not None and match["divisor"] is not None:
             value = _ratio(value, match["divisor"])
     if value is not None and _is_negative(text[: match.start()]):
@@ -334,7 +326,7 @@ def _canonical(value: Fraction) -> str:
 def _choice(text: str) -> str | None:
     text = text[-MAX_CHARS:].strip()
     for payload, _ in _payloads(text):
-        found = _choice_at_start(_plain(payload), explicit=True)
+        found = _choice_at_start(plain(payload), explicit=True)
         if found is not None:
             return found
     lines = [line for line in text.splitlines() if line.strip()]
@@ -376,30 +368,26 @@ def _expression(text: str) -> str | None:
         if found is not None:
             return found
     for line in reversed([line for line in text.splitlines() if line.strip()]):
-        plain = plain_signs(_plain(line[-MAX_PAYLOAD_CHARS:]))
-        for span in reversed(ARITHMETIC_SPAN.findall(plain)):
+        written = plain_signs(plain(line[-MAX_PAYLOAD_CHARS:]))
+        for span in reversed(ARITHMETIC_SPAN.findall(written)):
             if re.search(r"[-+*/]", span) and evaluate(span) is not None:
-                return _spaceless(span)
+                return spaceless(span)
     return None
 
 
 def _expression_in(payload: str, *, boxed: bool) -> str | None:
-    plain = plain_signs(_plain(payload.strip().strip("`$").removeprefix("**")))
-    plain = plain.strip(" \t`$").removesuffix("**").rstrip(" .;,$`")
-    sides = [side.strip(" $`*") for side in plain.split("=")]
+    written = plain_signs(plain(payload.strip().strip("`$").removeprefix("**")))
+    written = written.strip(" \t`$").removesuffix("**").rstrip(" .;,$`")
+    sides = [side.strip(" $`*") for side in written.split("=")]
     worked = [side for side in sides if evaluate(side) is not None]
     if worked:
-        return _spaceless(next((s for s in worked if re.search(r"\d\s*[-+*/]", s)), worked[0]))
-    for span in ARITHMETIC_SPAN.findall(plain):
+        return spaceless(next((s for s in worked if re.search(r"\d\s*[-+*/]", s)), worked[0]))
+    for span in ARITHMETIC_SPAN.findall(written):
         if re.search(r"[-+*/]", span) and evaluate(span) is not None:
-            return _spaceless(span)
-    if not plain or (not boxed and PROSE.search(MATH_WORD.sub("", plain))):
+            return spaceless(span)
+    if not written or (not boxed and PROSE.search(MATH_WORD.sub("", written))):
         return None
-    return _spaceless(plain)
-
-
-def _spaceless(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    return spaceless(written)
 
 
 def _last_block(text: str) -> str | None:

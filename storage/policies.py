@@ -31,6 +31,16 @@ class StoredPolicy:
     promoted_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPolicy:
+    """A policy in a list: all but its artifact."""
+
+    version: str
+    manifest: Mapping[str, Any]
+    created_at: datetime
+    promoted_at: datetime | None
+
+
 def save_policy(
     session: Session, version: str, artifact: bytes, manifest: Mapping[str, Any], now: datetime
 ) -> None:
@@ -62,6 +72,29 @@ def promote_policy(session: Session, version: str, now: datetime) -> None:
     ).one_or_none()
     if found is None:
         raise _unknown(version)
+
+
+def kept_policies(session: Session) -> list[KeptPolicy]:
+    """List every kept policy, the newest first, without their artifacts."""
+    found = select(
+        PolicyRow.version, PolicyRow.manifest, PolicyRow.created_at, PolicyRow.promoted_at
+    ).order_by(PolicyRow.created_at.desc(), PolicyRow.version)
+    return [KeptPolicy(*row) for row in session.execute(found)]
+
+
+def roll_back(session: Session, now: datetime) -> str:
+    """Put the policy in service again that was before the present one; give its version.
+
+    PolicyNotReadyError if there was none. Rolling back twice returns to the first.
+    """
+    promoted = select(PolicyRow.version).where(PolicyRow.promoted_at.is_not(None))
+    order = (PolicyRow.promoted_at.desc(), PolicyRow.created_at.desc())
+    versions = session.scalars(promoted.order_by(*order).limit(2)).all()
+    if len(versions) < len(("present", "before")):
+        msg = "no other policy was in service before; promote one by its version"
+        raise PolicyNotReadyError(msg)
+    promote_policy(session, versions[1], now)
+    return versions[1]
 
 
 def read_policy(session: Session, version: str) -> StoredPolicy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cost_models.money import format_usd
+from cost_models.money import NANO_PER_USD, format_usd
 from router.cli.console import console, errors_shown, plain_table, usd
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[Bud
             f"budget of {facts.scope} per {facts.period}: "
             f"{format_usd(facts.spent_nano_usd, PLACES)} spent, "
             f"{format_usd(facts.held_nano_usd, PLACES)} held "
-            f"of {format_usd(facts.limit_nano_usd, 2)}",
+            f"of {usd(facts.limit_nano_usd / NANO_PER_USD)}",
             markup=False,
             soft_wrap=True,
         )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +21,12 @@ if TYPE_CHECKING:
 
 GRACE_S = 30
 """How long a stopping server waits for requests in flight; they settle either way."""
+
+HEALTH_S = 60
+"""How long a worker may be silent, on a busy machine, before it is started anew."""
+
+PARENT_CHECK_S = 1.0
+BACKLOG = 2048
 
 
 def serve(
@@ -42,15 +52,17 @@ def serve(
         address, bound_port = listening.getsockname()[:2]
         console().print(
             f"Rheostat on http://{address}:{bound_port}/v1, ledger {loaded.ledger_shown}; "
-            "Ctrl-C stops it"
+            "Ctrl-C stops it",
+            soft_wrap=True,
         )
         settings = uvicorn.Config(
-            partial(served_app, config),
+            partial(served_app, config, os.getpid() if workers > 1 else None),
             factory=True,
             workers=workers,
             log_level="critical",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
+            timeout_worker_healthcheck=HEALTH_S,
         )
         if workers > 1:
             from uvicorn.supervisors import Multiprocess
@@ -64,21 +76,37 @@ def serve(
                 raise typer.Exit(EXIT_PROBLEM)
 
 
-def served_app(config: Path) -> FastAPI:
-    """Build the application inside the process that serves it, and say why it cannot start."""
+def served_app(config: Path, supervisor_pid: int | None = None) -> FastAPI:
+    """Build the application inside the process that serves it, and say why it cannot start.
+
+    A worker whose supervisor is gone stops by itself: nobody else would stop it.
+    """
     from router.cli.build import build_app
     from router.gateway.config import load
 
+    if supervisor_pid is not None:
+        watch = Thread(target=_end_with, args=(supervisor_pid,), name="supervisor", daemon=True)
+        watch.start()
     return build_app(load(config), on_failure=lambda error: say_error(str(error)))
 
 
+def _end_with(supervisor_pid: int) -> None:
+    while os.getppid() == supervisor_pid:
+        time.sleep(PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is loaded; say what to do when it is taken."""
+    """Take the port before anything is loaded; say what to do when it is taken.
+
+    Who connects while the models are loaded waits instead of being refused.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         fail(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TOKENS_PER_MESSAGE_BOUND = 16
 """Upper bound of the template tokens around one message, over the chat templates in use."""
 
+BYTES_PER_TOKEN = 4
+"""Bytes of a usual token of English text, where only a bound by bytes is known."""
+
 
 @dataclass(slots=True)
 class Tally:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from router.types import Chunk, Sample, SampleRequest
 
 
+TOO_LONG = "context_length_exceeded"
+
+
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """The caps of one request; None is no cap.
@@ -118,11 +121,17 @@ class Meter:
         """Draw 1 to ``request.n`` completions.
 
         Raises AllowanceExceededError before a call that does not fit, ProviderTimeoutError when
-        the deadline ends one, and what the provider raises.
+        the deadline ends one, and what the provider raises. A later call whose prompt is too long
+        for the model does not fit either: what was found before it is kept.
         """
-        with self._flight(request, role) as flight:
-            async with self._in_time():
-                return await self._provider.sample(flight.request, flight.tally)
+        try:
+            with self._flight(request, role) as flight:
+                async with self._in_time():
+                    return await self._provider.sample(flight.request, flight.tally)
+        except RequestError as error:
+            if error.code == TOO_LONG and any(call.status == "ok" for call in self._landed):
+                raise AllowanceExceededError(str(error)) from error
+            raise
 
     async def stream(
         self, request: SampleRequest, role: CallRole = CallRole.ANSWER

@@ -1,4 +1,6 @@
-"""A client for any server that speaks OpenAI's chat completions. The only door to aiohttp's client.
+"""A client for any server that speaks OpenAI's chat completions.
+
+With `reward` the only door to aiohttp's client.
 
 Upstreams differ in what they accept. A field that one refuses as unsupported is left out from
 then on (``max_tokens`` becomes ``max_completion_tokens``); a refused request costs nothing, so

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 FORWARDED = frozenset(
     {
+        "add_generation_prompt",
         "chat_template_kwargs",
+        "continue_final_message",
         "frequency_penalty",
         "function_call",
         "functions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from math import ceil
 from typing import TYPE_CHECKING
 
 from cost_models.estimates import CallBound, worst_case_nano_usd
@@ -11,6 +12,7 @@ from cost_models.money import NANO_PER_USD, to_usd
 from cost_models.types import Arm
 from policies.types import AnswerKind
 from router.errors import RequestError
+from router.providers.base import BYTES_PER_TOKEN, bytes_bound
 from router.routing.types import AUTO
 
 if TYPE_CHECKING:
@@ -27,17 +29,20 @@ VOTABLE_KINDS = frozenset(AnswerKind) - {AnswerKind.TEXT, AnswerKind.CODE, Answe
 class Offer:
     """An arm offered for one request. ``rejected`` says why it is out, None when it is feasible.
 
-    ``prompt_tokens`` is an upper bound for the task's own messages; ``worst_case_nano_usd`` is
-    what is held, never above the request's own cost cap; ``uncapped_nano_usd`` the most that the
-    arm could cost without that cap, ``first_call_nano_usd`` what its first call needs at least.
-    ``too_long`` and ``too_dear`` tell those reasons apart: prompt and answer do not fit the
-    model's context; the first call does not fit the cap.
+    ``prompt_tokens`` is an upper bound for the task's own messages, ``counted_tokens`` their number
+    where the model's own tokenizer counted them, 0 where only their bytes are known.
+    ``worst_case_nano_usd`` is what is held, never above the request's own cost cap;
+    ``uncapped_nano_usd`` the most that the arm could cost without that cap,
+    ``first_call_nano_usd`` what its first call needs at least. ``too_long`` and ``too_dear`` tell
+    those reasons apart: prompt and answer do not fit the model's context; the first call does not
+    fit the cap.
     """
 
     arm: Arm
     model: Model
     strategy: Strategy
     prompt_tokens: int
+    counted_tokens: int
     calls: tuple[CallBound, ...]
     worst_case_nano_usd: int
     uncapped_nano_usd: int
@@ -114,13 +119,15 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     first = worst_case_nano_usd(model.price, calls[:1], model.throughput, native_n=native_n)
     cap = _cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
-    too_long = _too_long(model, calls)
+    counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0
+    too_long = _too_long(model, counted, calls)
     too_dear = _too_dear(first, cap)
     return Offer(
         arm=Arm(model.name, str(strategy)),
         model=model,
         strategy=strategy,
         prompt_tokens=prompt_tokens,
+        counted_tokens=counted,
         calls=calls,
         worst_case_nano_usd=worst if cap is None else min(worst, cap),
         uncapped_nano_usd=worst,
@@ -158,11 +165,22 @@ def _unfit(strategy: Strategy, task: Task) -> str | None:
     return next((reason for fails, reason in checks if fails), None)
 
 
-def _too_long(model: Model, calls: tuple[CallBound, ...]) -> str | None:
-    longest = max(call.prompt_tokens + call.max_tokens for call in calls)
+def likely_prompt_tokens(call: CallBound, counted_tokens: int) -> int:
+    """Expect so many tokens of a prompt: what was counted, and the rest by its bytes."""
+    return counted_tokens + ceil((call.prompt_tokens - counted_tokens) / BYTES_PER_TOKEN)
+
+
+def _too_long(model: Model, counted_tokens: int, calls: tuple[CallBound, ...]) -> str | None:
+    """Say why a call would not fit the model's windows.
+
+    What is held is bounded by bytes; whether a call fits is judged by the tokens to expect, for
+    a bound would turn away prompts of a quarter of the window. A call that turns out too long
+    costs nothing, and after the first one it ends the strategy with its best answer so far.
+    """
+    longest = max(likely_prompt_tokens(call, counted_tokens) + call.max_tokens for call in calls)
     most = max(call.max_tokens for call in calls)
     if model.context_tokens is not None and longest > model.context_tokens:
-        return f"up to {longest} tokens do not fit its context of {model.context_tokens} tokens"
+        return f"about {longest} tokens do not fit its context of {model.context_tokens} tokens"
     if model.max_output_tokens is not None and most > model.max_output_tokens:
         return f"max_tokens {most} is above the model's limit of {model.max_output_tokens}"
     return None

@@ -20,6 +20,7 @@ from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
 from policies.fixed import FixedPolicy, SafePolicy
 from router.errors import RequestError
+from router.routing.candidates import likely_prompt_tokens
 from router.routing.types import AUTO, Candidate, Plan
 from storage.policies import policy_in_service
 
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 USUAL_SHARE = 0.4
 """Share of its token cap that a completion is expected to use while nothing was fitted."""
-
-BYTES_PER_TOKEN = 4
-"""Bounds of prompts are in bytes; a token of English text has about four."""
 
 MEMORY = 0.1
 """Weight of the newest latency in an arm's moving average."""
@@ -297,7 +295,7 @@ def _expected(offer: Offer) -> tuple[float, float]:
     price, throughput = offer.model.price, offer.model.throughput
     cost_usd = busy_s = 0.0
     for call in offer.calls:
-        prompt_tokens, completion_tokens = _tokens(call, native_n=offer.model.provider.native_n)
+        prompt_tokens, completion_tokens = _tokens(call, offer)
         cost_usd += expected_usd(
             price,
             throughput,
@@ -309,7 +307,7 @@ def _expected(offer: Offer) -> tuple[float, float]:
     return cost_usd, busy_s
 
 
-def _tokens(call: CallBound, *, native_n: bool) -> tuple[float, float]:
-    n_prompts = 1 if native_n else call.n_samples
-    prompt_tokens = n_prompts * call.prompt_tokens / BYTES_PER_TOKEN
+def _tokens(call: CallBound, offer: Offer) -> tuple[float, float]:
+    n_prompts = 1 if offer.model.provider.native_n else call.n_samples
+    prompt_tokens = n_prompts * likely_prompt_tokens(call, offer.counted_tokens)
     return prompt_tokens, USUAL_SHARE * call.max_tokens * call.n_samples

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from router import answers
 from router.errors import AllowanceExceededError, ProviderError
+from router.parameters import canonical, check
 from router.strategies.base import Needs
-from router.strategies.parameters import canonical, check
 from router.strategies.prompts import (
     SEPARATOR,
     SHORT_ANSWER_TOKENS,

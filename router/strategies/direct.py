@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from router import answers
+from router.parameters import canonical, check
 from router.strategies.base import Needs
-from router.strategies.parameters import canonical, check
 from router.strategies.prompts import (
     SHORT_ANSWER_TOKENS,
     answer_from,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from policies.types import AnswerKind
 from router.errors import StrategyConfigError
+from router.parameters import canonical, check, number
 from router.strategies.base import Needs
-from router.strategies.parameters import canonical, check, number
 from router.strategies.prompts import (
     answer_from,
     before_question,

@@ -118,3 +118,35 @@ def answer_from(task: Task, sample: Sample, samples: Sequence[Sample] = ()) -> A
         samples=tuple(samples) or (sample,),
         choices=(sample,),
     )
+
+
+BYTES_PER_TOKEN = 6
+"""Bytes of a sample that are carried into a later prompt, for each token that it may have."""
+
+MAX_CARRIED_BYTES = 12_000
+"""Most bytes of one sample that are carried into a later prompt."""
+
+
+def carried_bytes(task: Task, max_tokens: int | None = None) -> int:
+    """Bound what is carried of one sample: more than nearly every text of its length has."""
+    cap = task.max_tokens if max_tokens is None else min(max_tokens, task.max_tokens)
+    return min(MAX_CARRIED_BYTES, BYTES_PER_TOKEN * cap)
+
+
+def tail(text: str, n_bytes: int) -> str:
+    """Give the end of ``text`` in at most ``n_bytes`` UTF-8 bytes; lone surrogates are dropped."""
+    if n_bytes < 1:
+        return ""
+    return text.encode(errors="surrogatepass")[-n_bytes:].decode(errors="ignore")
+
+
+def shown_text(sample: Sample) -> str:
+    """Give what a sample says: its text, or its refusal."""
+    return sample.text or sample.refusal or ""
+
+
+def best_text(drawn: Sequence[Sample]) -> Sample:
+    """Give the first whole text, or else the first that says anything, or else the first."""
+    whole = (sample for sample in drawn if sample.text and sample.finish_reason == "stop")
+    said = (sample for sample in drawn if sample.text)
+    return next(whole, None) or next(said, drawn[0])

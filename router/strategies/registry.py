@@ -4,21 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cost_models.types import ARM_SEPARATOR
 from router.errors import StrategyConfigError
+from router.parameters import IS_VERIFIER, NO_VERIFIER, read, unknown
+from router.strategies.beam_search import BeamSearch
+from router.strategies.best_of_n import BestOfN
+from router.strategies.budget_forcing import BudgetForcing
 from router.strategies.chain_of_thought import ChainOfThought
 from router.strategies.direct import Direct
+from router.strategies.diverse_tree_search import DiverseTreeSearch
 from router.strategies.few_shot import FewShot
-from router.strategies.parameters import read, unknown
+from router.strategies.long_thought import LongThought
+from router.strategies.program_aided import ProgramAided
+from router.strategies.revision import Revision
+from router.strategies.sample_aggregation import SampleAggregation
 from router.strategies.self_consistency import SelfConsistency
+from router.strategies.trained_aggregation import TrainedAggregation
+from router.strategies.tree_of_thoughts import TreeOfThoughts
+from router.strategies.universal_self_consistency import UniversalSelfConsistency
+from router.strategies.weighted_best_of_n import WeightedBestOfN
+from router.strategies.weighted_self_consistency import WeightedSelfConsistency
+from router.verifiers.registry import parse_verifier
 
 if TYPE_CHECKING:
     from router.strategies.base import Strategy
 
-STRATEGIES: dict[str, type[Direct | ChainOfThought | FewShot | SelfConsistency]] = {
-    strategy.name: strategy for strategy in (Direct, ChainOfThought, FewShot, SelfConsistency)
+STRATEGIES: dict[str, type[Any]] = {
+    strategy.name: strategy
+    for strategy in (
+        Direct,
+        ChainOfThought,
+        FewShot,
+        SelfConsistency,
+        WeightedSelfConsistency,
+        UniversalSelfConsistency,
+        SampleAggregation,
+        TrainedAggregation,
+        BestOfN,
+        WeightedBestOfN,
+        BeamSearch,
+        DiverseTreeSearch,
+        TreeOfThoughts,
+        Revision,
+        ProgramAided,
+        LongThought,
+        BudgetForcing,
+    )
 }
 
 
@@ -42,13 +75,24 @@ def parse_strategy(value: object) -> Strategy:
         msg = f"{name}: parameters are written as parameter: value, got {parameters!r}"
         raise StrategyConfigError(msg)
     kind = STRATEGIES[name]
-    known = [parameter.name for parameter in fields(kind)]
+    known = {parameter.name: parameter for parameter in fields(kind)}
     for parameter in parameters:
         if parameter not in known:
             msg = unknown(f"parameter of {name}", str(parameter), known)
             raise StrategyConfigError(msg)
-    strategy = kind(**parameters)
+    texts = {
+        key: _verifier(given, known[key].default) if known[key].metadata.get(IS_VERIFIER) else given
+        for key, given in parameters.items()
+    }
+    strategy: Strategy = kind(**texts)
     if ARM_SEPARATOR in str(strategy):
         msg = f"{name}: a parameter must not contain {ARM_SEPARATOR!r}, got {strategy}"
         raise StrategyConfigError(msg)
     return strategy
+
+
+def _verifier(given: object, default: object) -> str:
+    """Give the canonical text of a verifier; ``none`` where the strategy can do without one."""
+    if given == default == NO_VERIFIER:
+        return NO_VERIFIER
+    return str(parse_verifier(given))

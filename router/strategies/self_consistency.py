@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from router import answers
 from router.errors import AllowanceExceededError, ProviderError
+from router.parameters import canonical, check, number
 from router.strategies.base import Needs
-from router.strategies.parameters import canonical, check, number
 from router.strategies.prompts import (
     answer_from,
+    best_text,
     bound,
     hint_bound,
     request,
@@ -124,7 +125,7 @@ class Vote:
     def answer(self, drawn: Sequence[Sample]) -> Answer:
         """Give the winner's first sample, or the best text of ``drawn`` if nobody has a vote."""
         if not self._votes:
-            return replace(answer_from(self._task, _best_text(drawn), drawn), value=None)
+            return replace(answer_from(self._task, best_text(drawn), drawn), value=None)
         value, voters = max(self._votes.items(), key=lambda item: len(item[1]))
         answer = answer_from(self._task, voters[0], drawn)
         return replace(answer, value=value, confidence=len(voters) / len(drawn))
@@ -137,10 +138,3 @@ def probability_ahead(first: int, second: int) -> float:
     """
     n = first + second + 1
     return sum(comb(n, k) for k in range(first + 1)) / (1 << n)
-
-
-def _best_text(drawn: Sequence[Sample]) -> Sample:
-    """Give the first whole text, or else the first that says anything."""
-    whole = (sample for sample in drawn if sample.text and sample.finish_reason == "stop")
-    said = (sample for sample in drawn if sample.text)
-    return next(whole, None) or next(said, drawn[0])

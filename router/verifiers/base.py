@@ -6,22 +6,87 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from cost_models.estimates import CallBound
+    from router.providers.base import Sampler
     from router.types import Answer, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``quality`` in [0, 1], or None when the verifier cannot say; ``reason`` is for a person."""
+    """``quality`` in [0, 1], or None when the verifier cannot say; ``reason`` is for a person.
+
+    ``steps`` has one quality for each step of the answer, None for a step that was not judged;
+    it is empty where the verifier looks at the answer alone.
+    """
 
     quality: float | None
     reason: str = ""
+    steps: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What one verdict costs and what it needs.
+
+    ``model_calls`` is the most upstream calls that a verdict makes through the request's own
+    meter. ``service`` is True when it asks a server of its own, whose price is not metered.
+    ``extra`` is the optional install that it needs. ``per_step`` says that it judges steps, so
+    that it can guide a search. ``weak`` marks a model that judges itself: its verdicts correlate
+    with its own mistakes (Huang et al. 2023, arXiv:2310.01798).
+    """
+
+    model_calls: int = 0
+    service: bool = False
+    extra: str | None = None
+    per_step: bool = False
+    weak: bool = False
 
 
 class Verifier(Protocol):
-    """A judge of answers. ``grader`` names it in the ledger's outcomes."""
+    """A judge of answers: a frozen dataclass whose fields are its parameters.
+
+    ``grader`` names it in the registry and in the ledger's outcomes; ``str(verifier)`` is its
+    canonical text.
+    """
 
     grader: ClassVar[str]
+    title: ClassVar[str]
+    demands: ClassVar[Demands]
 
-    async def verify(self, task: Task, answer: Answer) -> Verdict:
-        """Judge ``answer``; never raises on odd text."""
+    def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
+        """List every call of one verdict, given a bound of the task's own prompt tokens."""
         ...
+
+    async def verify(self, task: Task, answer: Answer, sampler: Sampler | None = None) -> Verdict:
+        """Judge ``answer``; never raises on odd text.
+
+        A verifier that asks a model draws on ``sampler`` and raises what that raises; without
+        one its quality is None.
+        """
+        ...
+
+
+class Rule:
+    """The half of a verifier that every rule shares: it asks no model and costs nothing."""
+
+    __slots__ = ()
+
+    grader: ClassVar[str]
+    demands: ClassVar[Demands] = Demands()
+
+    @property
+    def name(self) -> str:
+        """What the canonical text begins with."""
+        return self.grader
+
+    def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:  # noqa: ARG002 - protocol
+        """Make no call."""
+        return ()
+
+    async def verify(self, task: Task, answer: Answer, sampler: Sampler | None = None) -> Verdict:  # noqa: ARG002 - protocol
+        """Judge ``answer`` by the rule."""
+        return self.judge(task, answer)
+
+    def judge(self, task: Task, answer: Answer) -> Verdict:
+        """Apply the rule; never raises on odd text."""
+        raise NotImplementedError

@@ -7,24 +7,32 @@ from typing import TYPE_CHECKING, ClassVar
 
 from policies.types import AnswerKind
 from router import answers
-from router.verifiers.base import Verdict
+from router.parameters import canonical, check
+from router.verifiers.base import Rule, Verdict
 
 if TYPE_CHECKING:
     from router.types import Answer, Task
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceVerifier:
+class ReferenceVerifier(Rule):
     """Exact by the task's answer kind; ``reference`` is the right answer.
 
     Free text that is worded otherwise may still be right: there the quality is None.
     """
 
     grader: ClassVar[str] = "reference"
+    title: ClassVar[str] = "equal to the known right answer, by kind"
 
     reference: str
 
-    async def verify(self, task: Task, answer: Answer) -> Verdict:
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __str__(self) -> str:
+        return canonical(self)
+
+    def judge(self, task: Task, answer: Answer) -> Verdict:
         """Judge ``answer``; one that cannot be read is wrong."""
         kind = task.answer_kind
         if kind is AnswerKind.TEXT:

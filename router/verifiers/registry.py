@@ -1,22 +1,93 @@
-"""Every verifier by name, and the one that judges answers to a generated question."""
+"""Every verifier by name, reading one from the configuration, and the one for a question."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
+from router.errors import StrategyConfigError
+from router.parameters import read, unknown
 from router.questions.countdown import given
+from router.verifiers.arithmetic import ArithmeticVerifier
+from router.verifiers.choices import ChoicesVerifier
 from router.verifiers.countdown import CountdownVerifier
+from router.verifiers.equivalence import EquivalenceVerifier
+from router.verifiers.game24 import Game24Verifier
+from router.verifiers.json_schema import JsonSchemaVerifier
+from router.verifiers.judge import SelfJudge, StepJudge
+from router.verifiers.number import NumberVerifier
+from router.verifiers.pattern import PatternVerifier
+from router.verifiers.predicate import PredicateVerifier
+from router.verifiers.process_reward import ProcessRewardVerifier
+from router.verifiers.program_check import ProgramCheck
 from router.verifiers.reference import ReferenceVerifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from router.questions.base import Question
     from router.verifiers.base import Verifier
 
-VERIFIERS: Mapping[str, type[Verifier]] = {
-    verifier.grader: verifier for verifier in (ReferenceVerifier, CountdownVerifier)
+VERIFIERS: Mapping[str, type[Any]] = {
+    verifier.grader: verifier
+    for verifier in (
+        ReferenceVerifier,
+        NumberVerifier,
+        EquivalenceVerifier,
+        ChoicesVerifier,
+        PatternVerifier,
+        JsonSchemaVerifier,
+        CountdownVerifier,
+        Game24Verifier,
+        PredicateVerifier,
+        ArithmeticVerifier,
+        ProcessRewardVerifier,
+        ProgramCheck,
+        StepJudge,
+        SelfJudge,
+    )
 }
+
+
+def parse_verifier(value: object) -> Verifier:
+    """Make the verifier that a configuration names.
+
+    ``value`` is a name or a canonical text, or a mapping of one name to its parameters. Raises
+    StrategyConfigError with the nearest name, parameter, or the range.
+    """
+    if isinstance(value, str):
+        return _parsed(value)
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, parameters),) = value.items()
+        return _made(str(name), parameters)
+    msg = f"a verifier is a name, or one name with its parameters, got {value!r}"
+    raise StrategyConfigError(msg)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Verifier:
+    return _made(*read(text))
+
+
+def _made(name: str, parameters: object) -> Verifier:
+    if name not in VERIFIERS:
+        msg = unknown("verifier", name, VERIFIERS)
+        raise StrategyConfigError(msg)
+    if not isinstance(parameters, Mapping):
+        msg = f"{name}: parameters are written as parameter: value, got {parameters!r}"
+        raise StrategyConfigError(msg)
+    kind = VERIFIERS[name]
+    known = {parameter.name: parameter for parameter in fields(kind)}
+    for parameter in parameters:
+        if parameter not in known:
+            msg = unknown(f"parameter of {name}", str(parameter), known)
+            raise StrategyConfigError(msg)
+    for parameter in known.values():
+        if parameter.default is MISSING and parameter.name not in parameters:
+            msg = f"{name}: {parameter.name} has no default; write {name}({parameter.name}=...)"
+            raise StrategyConfigError(msg)
+    verifier: Verifier = kind(**parameters)
+    return verifier
 
 
 def for_question(question: Question) -> Verifier:

@@ -27,7 +27,9 @@ ALL: list[Policy] = [
     UtilityPolicy(5.0, SAFE, epsilon=0.1, accuracy_target=0.7),
     UtilityPolicy(5.0, SAFE, left_out=frozenset(ARMS[:2])),
 ]
-every_policy = pytest.mark.parametrize("policy", ALL, ids=repr)
+every_policy = pytest.mark.parametrize(
+    "policy", ALL, ids=[f"{type(policy).__name__}-{i}" for i, policy in enumerate(ALL)]
+)
 
 COSTS = st.one_of(st.floats(0, 0.1), st.just(0.05))
 QUALITIES = st.floats(0.01, 0.99)

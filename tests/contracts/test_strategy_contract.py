@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cost_models.estimates import Throughput, worst_case_nano_usd
@@ -19,6 +20,7 @@ from policies.types import AnswerKind
 from router.errors import AllowanceExceededError, ProviderError, ProviderTimeoutError
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import Reply, ScriptedProvider
+from router.sandbox.monty import installed
 from router.strategies.registry import STRATEGIES, parse_strategy
 from router.types import Message, Task
 
@@ -34,8 +36,28 @@ FURTHER = (
     "self_consistency(samples=6, stop_at=1.0)",
     "self_consistency(samples=3, batch=1)",
     "few_shot(n_exemplars=1)",
+    "best_of_n(samples=4, verifier='self_judge', batch=2)",
+    "weighted_best_of_n(samples=3, verifier='step_judge')",
+    "trained_aggregation(samples=3, verifier='self_judge')",
+    "revision(rounds=2, verifier='self_judge')",
+    *(["best_of_n(samples=3, batch=2, verifier='program_check')"] if installed() else []),
+    "revision(rounds=3, verifier='reference(reference=\\'7\\')')",
+    "long_thought(effort='unset', thinking_tokens=20)",
+    "budget_forcing(waits=3, prefill='vllm')",
+    "beam_search(width=3, expand=2, depth=3, verifier='step_judge')",
+    "diverse_tree_search(subtrees=2, expand=2, depth=3, verifier='self_judge')",
+    "tree_of_thoughts(task='text', evaluator='value', breadth=2, n_generate=2)",
+    "tree_of_thoughts(task='text', search='dfs', n_generate=2, max_expansions=3)",
+    "tree_of_thoughts(task='game24', generator='propose', evaluator='value', breadth=5)",
+    "tree_of_thoughts(task='crosswords', generator='propose', search='dfs', max_expansions=4)",
 )
-ALL = [kind() for kind in STRATEGIES.values()] + [parse_strategy(text) for text in FURTHER]
+NEEDS_SANDBOX = frozenset({"program_aided"})
+OPTIONAL = frozenset() if installed() else NEEDS_SANDBOX
+"""Strategies whose optional install is missing here."""
+ALL = [
+    *(kind() for name, kind in STRATEGIES.items() if name not in OPTIONAL),
+    *(parse_strategy(text) for text in FURTHER),
+]
 every_strategy = pytest.mark.parametrize("strategy", ALL, ids=str)
 
 PRICE = Price(
@@ -99,6 +121,7 @@ tasks = st.builds(
 texts = st.one_of(st.just(UNREADABLE), st.text(max_size=80), st.just("ü " * 90), st.just("42"))
 
 
+@settings(deadline=None, max_examples=50)
 @given(task=tasks, text=texts, native_n=st.booleans(), owned=st.booleans())
 @every_strategy
 def test_the_worst_case_bounds_every_run(
@@ -126,6 +149,68 @@ def test_the_worst_case_bounds_every_run(
         assert all(request.max_tokens <= task.max_tokens for request in provider.requests)
 
     anyio.run(run)
+
+
+USES_FEWER = (
+    "best_of_n(samples=5, verifier='arithmetic')",  # its rule makes no call
+    "best_of_n(samples=3, verifier='program_check'",  # no answer can be read, so none is checked
+    "revision(rounds=2, verifier='arithmetic')",  # nothing to tell: the script states no equation
+    "tree_of_thoughts(task='text', search='dfs'",  # the first full depth ends it
+    "tree_of_thoughts(task='game24'",  # few moves are legal, and a last number is valued by rule
+    "tree_of_thoughts(task='crosswords'",  # the script knows one word at a time
+)
+
+
+def lavish() -> Script:
+    """Make a script that is never done: every reply differs, is long, and asks for more.
+
+    Words are far longer than what is carried of a token, so that what is cut is cut.
+    """
+    told: list[int] = []
+
+    def script(request: SampleRequest, _i: int) -> Reply:
+        told.append(1)
+        said = request.messages[-1].text
+        mark = f"{'y' * len(told)}ü{'ö' * 90}"
+        if "code block" in said:
+            text = f"```python\n1 / 0  # {mark}\n```"
+        elif "Numbers left: 4 9 10 13" in said and "possible next steps" in said:
+            text = "4 + 9 = 13\n4 * 9 = 36\n9 - 4 = 5\n10 - 4 = 6\n13 - 9 = 4"
+        elif "Open: " in said and "one a line" in said:
+            text = f"h{len(told) % 5 + 1}. aaaaa (low)"
+        elif "choices" in said:
+            text = "Choice 1"
+        elif "Verdict: P" in said:
+            text = "Verdict: 1"
+        elif "Step N" in said:
+            text = "Step 1: wrong"
+        else:
+            text = " ".join([mark] * request.max_tokens)
+        return Reply(text, reports_usage=False)
+
+    return script
+
+
+@every_strategy
+@pytest.mark.parametrize("native_n", [True, False])
+async def test_the_worst_case_bounds_a_run_that_uses_all_of_it(
+    strategy: Strategy,
+    native_n: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Nothing agrees, nothing is verified, everything is long: all calls are made, none refused."""
+    task = replace(TASK, messages=(Message("user", "Input: 4 9 10 13"),), max_tokens=60)
+    provider = ScriptedProvider(lavish(), native_n=native_n)
+    calls = strategy.worst_case(task, provider.count_prompt_tokens(task.messages))
+    allowance = Allowance(
+        max_cost_nano_usd=hold(strategy, task, provider),
+        max_calls=len(calls),
+        max_completion_tokens=sum(call.max_tokens * call.n_samples for call in calls),
+    )
+    meter = Meter(provider, PRICE, allowance)
+    answer = await strategy.run(task, meter)
+    assert answer.complete
+    if not str(strategy).startswith(USES_FEWER):
+        assert len(meter.calls) == len(calls)
 
 
 @every_strategy
@@ -161,6 +246,30 @@ async def test_caps_hold_exactly(strategy: Strategy, text: str) -> None:
 
 
 @every_strategy
+async def test_no_call_begins_after_the_deadline(strategy: Strategy) -> None:
+    """Time runs out in whatever call; then there is the best so far, or the timeout itself."""
+    for n_quick in range(3):
+        begun: list[float] = []
+
+        def script(_request: SampleRequest, i: int, n_quick: int = n_quick) -> Reply:
+            if i == 0:
+                begun.append(time.monotonic())  # noqa: B023 - called within this turn
+            return Reply(UNREADABLE, delay_s=0.0 if len(begun) <= n_quick else 30.0)  # noqa: B023
+
+        deadline = time.monotonic() + 0.1
+        meter = Meter(ScriptedProvider(script), PRICE, Allowance(deadline=deadline))
+        try:
+            answer = await strategy.run(TASK, meter)
+        except ProviderTimeoutError:
+            assert n_quick == 0
+        else:
+            assert answer.text == UNREADABLE
+            assert answer.complete == all(call.status == "ok" for call in meter.calls)
+        assert time.monotonic() - deadline < 5.0
+        assert all(at <= deadline for at in begun)
+
+
+@every_strategy
 async def test_usage_is_the_sum_of_what_the_provider_reported(strategy: Strategy) -> None:
     """Prompts of every call included."""
     reported = Usage(n_calls=1, prompt_tokens=17, cached_prompt_tokens=4, completion_tokens=5)
@@ -175,7 +284,7 @@ async def test_usage_is_the_sum_of_what_the_provider_reported(strategy: Strategy
 @every_strategy
 async def test_cancelling_at_any_await_settles_what_was_used(strategy: Strategy) -> None:
     """Each call that went out has exactly one record; the sum stays within the hold."""
-    for n_steps in range(1, 40):
+    for n_steps in range(1, 2000):
         provider = ScriptedProvider(lambda *_: UNREADABLE)
         meter = Meter(provider, PRICE, Allowance())
         running = asyncio.create_task(strategy.run(TASK, meter))
@@ -211,9 +320,13 @@ def failing_from(call: int, error: ProviderError) -> Script:
 async def test_a_failing_provider_gives_the_best_so_far_or_its_own_error(
     strategy: Strategy, error: ProviderError
 ) -> None:
-    """An error in the first call is raised; a later one leaves an incomplete answer."""
-    n_calls = len(strategy.worst_case(TASK, 10))
-    for failing in range(n_calls):
+    """An error in the first call is raised; a later one leaves an incomplete answer.
+
+    Calls that were under way beside the failing one may fail too; none is begun after it.
+    """
+    whole = Meter(ScriptedProvider(lambda *_: UNREADABLE), PRICE, Allowance())
+    await strategy.run(TASK, whole)
+    for failing in range(len(whole.calls)):
         meter = Meter(ScriptedProvider(failing_from(failing, error)), PRICE, Allowance())
         if failing == 0:
             with pytest.raises(type(error)):
@@ -221,7 +334,10 @@ async def test_a_failing_provider_gives_the_best_so_far_or_its_own_error(
         else:
             answer = await strategy.run(TASK, meter)
             assert (answer.text, answer.complete) == (UNREADABLE, False)
-        assert [call.status for call in meter.calls] == ["ok"] * failing + ["error"]
+        statuses = [call.status for call in meter.calls]
+        assert statuses[:failing] == ["ok"] * failing
+        assert set(statuses[failing:]) == {"error"}
+        assert len(statuses) <= len(whole.calls)
 
 
 @every_strategy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ TABLE = planted(180)
 FITTED = train(TABLE, Training(Goal(shadow_price_per_usd=PRICE), trials=6), created_at=NOW)
 FRESH = planted(150, seed=9)
 PRICED = [PricedArm(arm, COST_USD[arm], 0) for arm in ARMS]
-RECORDED = Path(__file__).parents[3] / "shared" / "data"
+RECORDED = Path(os.environ.get("RHEOSTAT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def test_fresh_queries_go_to_the_planted_best_arm() -> None:

@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "300"},
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -41,14 +43,14 @@ def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert found, line + process.communicate()[1]
         yield process, found[0]
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
 def ask(base_url: str, question: str = "What is 3 + 4?") -> httpx.Response:
-    """Post one question, waiting for the server to come up."""
-    transport = httpx.HTTPTransport(retries=5)
-    with httpx.Client(transport=transport, trust_env=False, timeout=30) as client:
+    """Post one question; a server that still starts keeps it waiting."""
+    with httpx.Client(trust_env=False, timeout=60) as client:
         return client.post(
             f"{base_url}/v1/chat/completions",
             json={"model": "auto", "messages": [{"role": "user", "content": question}]},
@@ -90,6 +92,23 @@ def test_two_workers_share_one_ledger(cli: Cli, config: Path) -> None:
         process.wait(timeout=30)
     told = json.loads(cli("report", "--config", config, "--json").stdout)
     assert told["totals"]["n_entries"] == 6
+    assert cli("doctor", "--config", config).exit_code == 0
+
+
+def test_workers_end_when_their_supervisor_is_killed(cli: Cli, config: Path) -> None:
+    """Nobody is left on the port after a kill -9, and what was answered is in the ledger."""
+    with server("--config", config, "--port", 0, "--workers", 2) as (process, base_url):
+        assert ask(base_url).status_code == 200
+        process.kill()
+        address = ("127.0.0.1", httpx.URL(base_url).port)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as caller:
+                if caller.connect_ex(address):
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail("a worker still serves")
     assert cli("doctor", "--config", config).exit_code == 0
 
 

@@ -315,3 +315,21 @@ async def test_upstream_time_counts_overlapping_calls_once() -> None:
     await asyncio.gather(*(meter.sample(asks()) for _ in range(4)))
     assert 0.04 < meter.upstream_s <= time.monotonic() - started
     assert sum(call.latency_s for call in meter.calls) > meter.upstream_s
+
+
+async def test_a_later_call_that_is_too_long_does_not_fit_and_a_first_one_is_wrong() -> None:
+    """After an answer a prompt past the window ends the strategy with what it has; before, 400."""
+    too_long = RequestError("too long", code="context_length_exceeded")
+
+    def answer_then_refuse(_request: SampleRequest, _i: int) -> str:
+        if len(provider.requests) > 1:
+            raise too_long
+        return "8"
+
+    provider = ScriptedProvider(answer_then_refuse)
+    meter = Meter(provider, PRICE, Allowance())
+    assert await meter.sample(asks())
+    with pytest.raises(AllowanceExceededError, match="too long"):
+        await meter.sample(asks())
+    with pytest.raises(RequestError):
+        await Meter(provider, PRICE, Allowance()).sample(asks())

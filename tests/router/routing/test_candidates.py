@@ -144,17 +144,17 @@ def test_only_answers_that_can_be_compared_are_voted_on(kind: AnswerKind) -> Non
 
 
 def test_a_prompt_fills_the_context_exactly_or_not() -> None:
-    """Prompt bound and answer cap together may reach the context window, not pass it."""
-    assert only(catalog(scripted("small", context_tokens=61))).rejected is None
-    offer = only(catalog(scripted("small", context_tokens=60)))
-    assert offer.rejected == "up to 61 tokens do not fit its context of 60 tokens"
+    """The prompt, of four bytes a token, and the answer may reach the window, not pass it."""
+    assert only(catalog(scripted("small", context_tokens=23))).rejected is None
+    offer = only(catalog(scripted("small", context_tokens=22)))
+    assert offer.rejected == "about 23 tokens do not fit its context of 22 tokens"
     assert offer.too_long
     assert not offer.too_dear
 
 
 def test_what_a_strategy_adds_counts_towards_the_context() -> None:
     """The plain arm fits where the one that adds a hint does not."""
-    small = scripted("small", context_tokens=80)
+    small = scripted("small", context_tokens=25)
     plain, steps = offers(catalog(small, strategies=("direct", "cot")), asks())
     assert plain.rejected is None
     assert steps.too_long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -380,7 +381,7 @@ def test_a_measured_machine_says_how_long_an_arm_takes() -> None:
     """4 tokens of 10 at 2 a second, a quarter of the prompt's bytes at 100; until one is seen."""
     slow = catalog(scripted("small", throughput=Throughput(100, 2)))
     (candidate,) = consider(new(slow)).plan().candidates
-    assert candidate.expected_latency_s == pytest.approx(51 / 4 / 100 + 4 / 2)
+    assert candidate.expected_latency_s == pytest.approx(ceil(51 / 4) / 100 + 4 / 2)
 
 
 def test_limits_that_nothing_keeps_are_refused_as_such(follower: Chooser) -> None:
@@ -398,7 +399,7 @@ def test_limits_that_nothing_keeps_are_refused_as_such(follower: Chooser) -> Non
 
 def test_a_prompt_too_long_for_every_model() -> None:
     """The code is the one that clients of OpenAI shorten their prompt for."""
-    short = catalog(scripted("small", context_tokens=20), scripted("large", context_tokens=30))
+    short = catalog(scripted("small", context_tokens=20), scripted("large", context_tokens=22))
     with pytest.raises(RequestError, match="context of 20 tokens") as caught:
         decide(new(short))
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
@@ -481,7 +482,7 @@ def test_an_arm_that_was_never_fitted_is_expected_to_cost_what_its_price_says(
     chooser = new(more, exploration=0.0)
     chooser.follow(sqlite_ledger)
     small, huge = consider(chooser, text=EASY).plan().candidates
-    expected = 5e-3 * (len(EASY) + 36) / 4 + 10e-3 * 0.4 * 10
+    expected = 5e-3 * ceil((len(EASY) + 36) / 4) + 10e-3 * 0.4 * 10
     assert huge.expected_cost_usd == pytest.approx(expected)
     assert huge.predicted_quality is not None
     assert small.expected_cost_usd == pytest.approx(0.001, rel=0.2)

@@ -1,4 +1,4 @@
-"""Parameters of strategies: their ranges, their canonical text, and reading them back."""
+"""Parameters of strategies and verifiers: ranges, canonical text, and reading it back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 RANGE = "range"
 ALWAYS_SHOWN = "always_shown"
+CHOICES = "choices"
+IS_VERIFIER = "is_verifier"
+NO_VERIFIER = "none"
+"""Text of a verifier where a strategy can do without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +46,51 @@ def number(
     return field(default=default, metadata=metadata)
 
 
-def check(strategy: Any) -> None:  # noqa: ANN401 - any dataclass
+def one_of(default: str, *choices: str, always_shown: bool = False) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a text that is one of a few words."""
+    return field(default=default, metadata={CHOICES: choices, ALWAYS_SHOWN: always_shown})
+
+
+def verifier_text(default: str) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare the canonical text of a verifier, `router.verifiers.registry` reads it."""
+    return field(default=default, metadata={IS_VERIFIER: True, ALWAYS_SHOWN: True})
+
+
+def check(made: Any) -> None:  # noqa: ANN401 - any dataclass
     """Raise StrategyConfigError for a parameter of the wrong type or out of its range."""
-    for parameter in fields(strategy):
-        value = getattr(strategy, parameter.name)
+    for parameter in fields(made):
+        value = getattr(made, parameter.name)
         allowed = parameter.metadata.get(RANGE)
         whole = isinstance(parameter.default, int)
+        choices = parameter.metadata.get(CHOICES)
         wanted = "text" if allowed is None else "a whole number" if whole else "a number"
         kinds = str if allowed is None else int if whole else int | float
         if not isinstance(value, kinds) or isinstance(value, bool):
-            msg = f"{strategy.name}: {parameter.name} must be {wanted}, got {value!r}"
+            msg = f"{made.name}: {parameter.name} must be {wanted}, got {value!r}"
             raise StrategyConfigError(msg)
         if allowed is not None and value not in allowed:
-            msg = f"{strategy.name}: {parameter.name} must be in {allowed}, got {value!r}"
+            msg = f"{made.name}: {parameter.name} must be in {allowed}, got {value!r}"
+            raise StrategyConfigError(msg)
+        if choices is not None and value not in choices:
+            msg = (
+                f"{made.name}: {parameter.name} must be one of {', '.join(choices)}; got {value!r}"
+            )
             raise StrategyConfigError(msg)
 
 
-def canonical(strategy: Any) -> str:  # noqa: ANN401 - any dataclass
+def canonical(made: Any) -> str:  # noqa: ANN401 - any dataclass
     """Give the text that names a strategy with its parameters, ``self_consistency(samples=5)``.
 
     Parameters at their defaults are left out, except those always shown.
     """
     shown = (
-        f"{parameter.name}={_same_type(getattr(strategy, parameter.name), parameter.default)!r}"
-        for parameter in fields(strategy)
+        f"{parameter.name}={_same_type(getattr(made, parameter.name), parameter.default)!r}"
+        for parameter in fields(made)
         if parameter.metadata.get(ALWAYS_SHOWN)
-        or getattr(strategy, parameter.name) != parameter.default
+        or getattr(made, parameter.name) != parameter.default
     )
     arguments = ", ".join(shown)
-    return f"{strategy.name}({arguments})" if arguments else str(strategy.name)
+    return f"{made.name}({arguments})" if arguments else str(made.name)
 
 
 def _same_type(value: object, default: object) -> object:
@@ -80,7 +100,9 @@ def _same_type(value: object, default: object) -> object:
 
 def read(text: str) -> tuple[str, Mapping[str, Any]]:
     """Read a canonical text; raise StrategyConfigError for anything else."""
-    msg = f"{text!r} does not name a strategy; write NAME or NAME(parameter=value, ...)"
+    msg = (
+        f"{text!r} does not name a strategy or a verifier; write NAME or NAME(parameter=value, ...)"
+    )
     try:
         parsed = ast.parse(text.strip(), mode="eval").body
         if isinstance(parsed, ast.Name):

@@ -1,0 +1,176 @@
+"""``rheostat fit``: recorded outcomes in, a policy out, with what it is worth."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.console import console, errors_shown, fail, usd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from policies.artifacts import FittedPolicy
+    from policies.outcomes import OutcomeTable
+    from policies.training import Training
+
+OutcomesArgument = Annotated[
+    list[Path], typer.Argument(help="Outcome files: .parquet, .csv, .jsonl or .jsonl.gz.")
+]
+ArmsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Only arms MODEL|STRATEGY that match, e.g. 'gpt*|*' (repeatable)."),
+]
+TasksOption = Annotated[
+    list[str] | None, typer.Option(help="Only rows of these tasks and those below (repeatable).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def fit(
+    outcomes: OutcomesArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the policy.")],
+    arms: ArmsOption = None,
+    tasks: TasksOption = None,
+    accuracy_target: Annotated[
+        float | None, typer.Option(help="Least cost at this accuracy, in (0, 1].")
+    ] = None,
+    budget_usd_per_query: Annotated[
+        float | None, typer.Option(help="Most accuracy at this mean cost.")
+    ] = None,
+    shadow_price: Annotated[
+        float | None, typer.Option(help="Right answers that one USD has to buy.")
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="Certify the accuracy target: it is missed with at most this chance."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the study.")] = 30,
+    seed: Annotated[int, typer.Option()] = 0,
+    task_column: Annotated[
+        bool,
+        typer.Option("--task-column", help="Let the policy see the task; live requests have none."),
+    ] = False,
+    derived: Annotated[
+        bool, typer.Option(help="Also consider cascades and votes over the recorded samples.")
+    ] = True,
+    max_seconds: Annotated[float, typer.Option(min=1, help="No trial starts after this.")] = 240.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a policy on recorded outcomes and write it, with a manifest, into a directory."""
+    with errors_shown():
+        from policies import artifacts
+        from policies.training import Training
+        from policies.tuning import Goal
+
+        if delta is not None and accuracy_target is None:
+            fail("--delta certifies an accuracy target: give --accuracy-target too")
+        try:
+            goal = Goal(accuracy_target, budget_usd_per_query, shadow_price)
+        except ValueError:
+            fail(
+                "give at most one of --accuracy-target in (0, 1], --budget-usd-per-query above 0 "
+                "and --shadow-price of at least 0"
+            )
+        if delta is not None and not 0.0 < delta < 1.0:
+            fail(f"--delta must be in (0, 1), got {delta:g}")
+        table = read_table(outcomes, tasks, arms, task_column=task_column)
+        training = Training(goal, trials, seed, derived=derived, max_tuning_s=max_seconds)
+        fitted = _fitted(table, training, delta, quiet=as_json, task_column=task_column)
+        artifacts.save(fitted, output)
+        _tell(fitted.manifest, output, as_json=as_json)
+
+
+def read_table(
+    paths: Sequence[Path],
+    tasks: Sequence[str] | None,
+    globs: Sequence[str] | None,
+    *,
+    task_column: bool,
+) -> OutcomeTable:
+    """Read outcome files as one table of the wanted tasks and arms."""
+    from policies.merging import read_all, with_task
+
+    table = read_all(paths, tasks or ())
+    if globs:
+        wanted = [arm for arm in table.arms if any(fnmatchcase(str(arm), glob) for glob in globs)]
+        if not wanted:
+            fail(f"no arm matches {list(globs)}; the arms are: {', '.join(map(str, table.arms))}")
+        table = table.of_arms(wanted)
+    return with_task(table) if task_column else table
+
+
+def refuse_derived(fitted: FittedPolicy) -> None:
+    """Fail for a policy that may choose arms made up of recorded ones: no gateway can run them."""
+    if fitted.recipes:
+        fail(
+            "this policy also chooses among cascades and votes derived from recorded samples, "
+            "which the gateway cannot run yet; fit it with --no-derived to serve it"
+        )
+
+
+def _fitted(
+    table: OutcomeTable,
+    training: Training,
+    delta: float | None,
+    *,
+    quiet: bool,
+    task_column: bool,
+) -> FittedPolicy:
+    from datetime import UTC, datetime
+
+    from rich.progress import Progress
+
+    from policies.guarantee import train_certified
+    from policies.training import train
+
+    now, extra = datetime.now(UTC), {"task_column": task_column}
+    with Progress(console=console(), disable=quiet, transient=True) as bars:
+        bar = bars.add_task("tuning", total=training.trials)
+
+        def progress(done: int, _trials: int, _loss: float) -> None:
+            bars.update(bar, completed=done)
+
+        if delta is not None:
+            return train_certified(
+                table, training, delta, created_at=now, progress=progress, extra=extra
+            )
+        return train(table, training, created_at=now, progress=progress, extra=extra)
+
+
+def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"output": str(output), **manifest}, sort_keys=True))
+        return
+    from rich.table import Table
+
+    metrics = manifest["metrics"]
+    shown = Table("", "accuracy", "95 %", "USD per query", title="Cross-validated")
+    for name, value in {"policy": metrics["policy"], **metrics["baselines"]}.items():
+        low, high = value["accuracy_interval"]
+        shown.add_row(
+            name.replace("_", " "),
+            f"{value['accuracy']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            "-" if manifest["accuracy_only"] else usd(value["cost_usd_per_query"]),
+        )
+    console().print(shown)
+    if manifest["accuracy_only"]:
+        console().print("no arm has a cost: the policy goes by accuracy alone")
+    elif manifest["unpriced_arms"]:
+        n_unpriced = len(manifest["unpriced_arms"])
+        console().print(f"{n_unpriced} arms have no cost: fitted, but never chosen")
+    calibration = metrics["calibration"]
+    console().print(
+        f"calibration: ECE {calibration['ece']:.3f}, Brier {calibration['brier']:.3f}; "
+        f"{manifest['n_queries']} queries, {len(manifest['arms'])} arms and "
+        f"{len(manifest['derived_arms'])} derived ones"
+    )
+    if "certificate" in manifest:
+        console().print(manifest["certificate_text"], soft_wrap=True)
+    console().print(f"policy {manifest['version']} written to {output}")

@@ -1,0 +1,180 @@
+"""``rheostat policy``: which fitted policies the ledger keeps, and which one serves."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.console import console, errors_shown, fail, plain_table, usd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from policies.artifacts import FittedPolicy
+    from storage.store import Ledger
+
+policy_app = typer.Typer(
+    help="Fitted policies: list, show, compare, put in service, roll back.", no_args_is_help=True
+)
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
+DEFAULT_CONFIG = Path("rheostat.yaml")
+VersionArgument = Annotated[str, typer.Argument(help="A version from `rheostat policy list`.")]
+COMPARED = (
+    "created_at",
+    "source",
+    "goal",
+    "n_queries",
+    "n_rows",
+    "arms",
+    "safe_arm",
+    "left_out",
+    "shadow_price_per_usd",
+    "epsilon",
+    "parameters",
+)
+
+
+@policy_app.command("list")
+def list_policies(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the kept policies, the newest first; the one in service is marked."""
+    with errors_shown(), _ledger(config) as ledger:
+        from storage.policies import kept_policies
+
+        kept = ledger.read(kept_policies)
+        serving = max((p.promoted_at for p in kept if p.promoted_at), default=None)
+        table = plain_table("policy", "fitted", "queries", "right", "a query")
+        for policy in kept:
+            mark = " (in service)" if serving and policy.promoted_at == serving else ""
+            value = _value(policy.manifest)
+            table.add_row(
+                f"{policy.version}{mark}\n  {policy.manifest.get('goal', '')}",
+                f"{policy.created_at:%Y-%m-%d %H:%M}",
+                f"{policy.manifest.get('n_queries', 0):,}",
+                value["right"],
+                value["cost"],
+            )
+        if kept:
+            console().print(table)
+        else:
+            console().print(
+                "no policy is kept in this ledger; promote one: rheostat policy promote DIR"
+            )
+
+
+@policy_app.command("show")
+def show(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print a policy's manifest as JSON: data, goal, seed, metrics, library versions."""
+    with errors_shown(), _ledger(config) as ledger:
+        typer.echo(json.dumps(_manifest(ledger, version), indent=2, sort_keys=True))
+
+
+@policy_app.command("diff")
+def diff(old: VersionArgument, new: VersionArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Show in what two policies differ, and what each is worth by its own cross-validation."""
+    with errors_shown(), _ledger(config) as ledger:
+        before, after = _manifest(ledger, old), _manifest(ledger, new)
+        screen = console()
+        for name in COMPARED:
+            if before.get(name) != after.get(name):
+                screen.print(f"{name}:", style="bold")
+                screen.print(f"  - {before.get(name)}", markup=False, soft_wrap=True)
+                screen.print(f"  + {after.get(name)}", markup=False, soft_wrap=True)
+        for mark, manifest in (("-", before), ("+", after)):
+            value = _value(manifest)
+            screen.print(
+                f"{mark} {value['right']} right at {value['cost']} a query "
+                f"({manifest['n_queries']} queries of its own data)",
+                markup=False,
+            )
+
+
+@policy_app.command("promote")
+def promote(
+    policy: Annotated[str, typer.Argument(help="A directory from `rheostat fit`, or a version.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Put a policy in service; running gateways take it over within seconds."""
+    with errors_shown(), _ledger(config) as ledger:
+        from policies import artifacts
+        from router.cli.build import utc_now
+        from router.cli.fit import refuse_derived
+        from storage.policies import promote_policy, save_policy
+
+        now = utc_now()
+        if Path(policy).is_dir():
+            fitted = artifacts.load(Path(policy))
+            refuse_derived(fitted)
+            _warn_of_strangers(fitted, config)
+            artifact = artifacts.to_bytes(fitted)
+            version = fitted.version
+            ledger.write(
+                lambda session: save_policy(session, version, artifact, fitted.manifest, now)
+            )
+        else:
+            version = policy
+        ledger.write(lambda session: promote_policy(session, version, now))
+        console().print(f"policy {version} is in service")
+
+
+@policy_app.command("rollback")
+def rollback(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Put the policy in service again that was before the present one."""
+    with errors_shown(), _ledger(config) as ledger:
+        from router.cli.build import utc_now
+        from storage.policies import roll_back
+
+        now = utc_now()
+        version = ledger.write(lambda session: roll_back(session, now))
+        console().print(f"policy {version} is in service again")
+
+
+@contextmanager
+def _ledger(config: Path) -> Iterator[Ledger]:
+    from router.cli.build import open_ledger
+    from router.gateway.config import load
+
+    ledger = open_ledger(load(config))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _manifest(ledger: Ledger, version: str) -> Mapping[str, Any]:
+    from storage.policies import read_policy
+
+    return ledger.read(lambda session: read_policy(session, version)).manifest
+
+
+def _value(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Give a policy's cross-validated accuracy and cost for people."""
+    found = manifest.get("metrics", {}).get("policy", {})
+    accuracy, cost = found.get("accuracy"), found.get("cost_usd_per_query")
+    return {
+        "right": "-" if accuracy is None else f"{accuracy:.1%}",
+        "cost": "-" if cost is None else usd(cost),
+    }
+
+
+def _warn_of_strangers(fitted: FittedPolicy, config: Path) -> None:
+    """Say which configured arms the policy never saw; fail when it saw none of them."""
+    from router.cli.build import assemble
+    from router.gateway.config import load
+
+    arms = assemble(load(config)).arms
+    strangers = [arm for arm in arms if arm not in fitted.estimator.observed_]
+    if len(strangers) == len(arms):
+        fail(
+            f"the policy knows none of the configured arms ({', '.join(map(str, arms))}); it was "
+            f"fitted on: {', '.join(map(str, fitted.estimator.observed_))}"
+        )
+    if strangers:
+        console().print(
+            f"no outcome of {', '.join(map(str, strangers))}: predicted from what is like them",
+            style="yellow",
+            markup=False,
+        )

@@ -1,0 +1,91 @@
+"""``rheostat fit`` and ``rheostat evaluate`` as typed, on planted outcomes in files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from planted import planted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Cli
+
+
+@pytest.fixture
+def outcomes(tmp_path: Path) -> Path:
+    """Write planted outcomes to a file."""
+    path = tmp_path / "outcomes.jsonl"
+    planted(120).write_jsonl(path)
+    return path
+
+
+def test_a_policy_is_fitted_and_judged_from_the_command_line(
+    cli: Cli, outcomes: Path, tmp_path: Path
+) -> None:
+    """Fit writes the policy; evaluate gives one JSON document, the frontier when asked."""
+    directory = tmp_path / "policy"
+    fitted = cli("fit", outcomes, "--output", directory, "--trials", 2, "--json")
+    assert fitted.exit_code == 0, fitted.output
+    manifest = json.loads(fitted.stdout)
+    assert manifest["n_queries"] == 120
+    fresh = tmp_path / "fresh.jsonl.gz"
+    planted(90, seed=5).write_jsonl(fresh)
+    swept = cli("evaluate", directory, fresh, "--sweep", "--json")
+    assert swept.exit_code == 0, swept.output
+    document = json.loads(swept.stdout)
+    assert document["version"] == manifest["version"]
+    assert document["n_queries"] == 90
+    assert len(document["frontier"]) >= 40
+    assert document["apgr"] is None
+    two = cli("evaluate", directory, fresh, "--arms", "small|direct", "--arms", "large|*", "--json")
+    assert json.loads(two.stdout)["apgr"] > 0.5
+    assert json.loads(two.stdout)["frontier"] == []
+    told = cli("evaluate", directory, fresh, "--sweep")
+    assert "best fixed" in told.stdout
+    assert "shadow price" in told.stdout
+
+
+def test_a_certificate_is_printed(cli: Cli, outcomes: Path, tmp_path: Path) -> None:
+    """With a target and a delta; a delta alone is refused."""
+    where = ("--output", tmp_path / "policy", "--trials", 1)
+    given = cli("fit", outcomes, *where, "--accuracy-target", 0.6, "--delta", 0.1)
+    assert given.exit_code == 0, given.output
+    assert "certified on 30 queries" in given.stdout
+    alone = cli("fit", outcomes, *where, "--delta", 0.1)
+    assert alone.exit_code == 1
+    assert "--accuracy-target" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param(("--arms", "nobody|*"), "no arm matches", id="no such arm"),
+        pytest.param(("--tasks", "chess"), "no rows of chess", id="no such task"),
+        pytest.param(("--accuracy-target", 2), "in (0, 1]", id="a target above one"),
+        pytest.param(
+            ("--shadow-price", 1, "--budget-usd-per-query", 1), "at most one", id="two goals"
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    cli: Cli, outcomes: Path, tmp_path: Path, options: tuple[object, ...], told: str
+) -> None:
+    """Status 1, the problem on standard error, nothing written."""
+    directory = tmp_path / "policy"
+    result = cli("fit", outcomes, "--output", directory, "--trials", 1, *options)
+    assert result.exit_code == 1
+    assert told in " ".join(result.stderr.split())
+    assert not directory.exists()
+
+
+def test_a_damaged_row_is_named_and_nothing_is_written(cli: Cli, tmp_path: Path) -> None:
+    """File, row and column."""
+    path = tmp_path / "bad.csv"
+    path.write_text("query_id,query,model,strategy,correct\na,b,m,s,1\nc,d,m,s,7\n")
+    result = cli("fit", path, "--output", tmp_path / "policy")
+    assert result.exit_code == 1
+    assert "row 2, column 'correct'" in " ".join(result.stderr.split())
+    assert not (tmp_path / "policy").exists()
