@@ -148,20 +148,23 @@ def test_when_the_ledger_cannot_be_written_everyone_hears_it_and_nothing_is_ther
 
 def test_the_queue_is_bounded(sqlite_ledger: Ledger) -> None:
     """Memory is not filled by those who wait for a database that is slow or gone."""
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def write(work: Callable[[Session], Any]) -> Any:  # noqa: ANN401 - what the work gives
+        begun.set()
         assert go_on.wait(30)
         return sqlite_ledger.write(work)
 
     writer = Writer(write, write, lambda _session, _entries: None, max_queued=3)
     jobs = [Job(lambda _session: "written") for _ in range(8)]
-    taken = []
-    for job in jobs:
+    taken = jobs[:1]
+    writer.submit(jobs[0])
+    assert begun.wait(30)
+    for job in jobs[1:]:
         with suppress(LedgerBusyError):
             writer.submit(job)
             taken.append(job)
-    assert 3 <= len(taken) <= 4
+    assert len(taken) == 1 + 3
     go_on.set()
     assert [job.future.result(timeout=30) for job in taken] == ["written"] * len(taken)
     writer.close()
