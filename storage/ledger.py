@@ -19,6 +19,7 @@ from storage.holds import QUIET, hold, settle_holds
 from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -171,14 +172,17 @@ def open_entry(
     return entry_id
 
 
-def find_open(session: Session, replica_id: str, request_id: str, attempt: int) -> int | None:
-    """Look for an entry that a replica has open: its id, None when there is none."""
-    return session.scalar(
-        select(EntryRow.id).where(
-            EntryRow.request_id == request_id,
-            EntryRow.attempt == attempt,
-            EntryRow.replica_id == replica_id,
-            EntryRow.status == EntryStatus.OPEN,
+def find_open(session: Session, replica_id: str, request_ids: Sequence[str]) -> list[int]:
+    """Give the ids of the entries of some requests that a replica has open."""
+    return list(
+        session.scalars(
+            select(EntryRow.id)
+            .where(
+                EntryRow.request_id.in_(request_ids),
+                EntryRow.replica_id == replica_id,
+                EntryRow.status == EntryStatus.OPEN,
+            )
+            .order_by(EntryRow.id)
         )
     )
 

@@ -125,9 +125,9 @@ class Ledger:
             Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
         )
 
-    def find_open(self, request_id: str, attempt: int) -> int | None:
-        """Look for an entry that this process has open: its id, None when there is none."""
-        return self.read(lambda session: find_open(session, self.replica_id, request_id, attempt))
+    def find_open(self, request_ids: Sequence[str]) -> list[int]:
+        """Give the ids of the entries of some requests that this process has open."""
+        return self.read(lambda session: find_open(session, self.replica_id, request_ids))
 
     def refuse(self, refusal: Refusal, now: datetime) -> None:
         """Write down a request that was turned away."""

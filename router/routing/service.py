@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CLIENT_LEFT = "the client left"
 OPENING_LOST = "the ledger failed while the hold was written"
+MAX_DOUBTFUL = 10_000
+"""Openings without an answer to look for later. The first of an outage are kept: only what was
+under way at its beginning can have been written."""
+
+DOUBTFUL_AT_ONCE = 500
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -102,7 +107,7 @@ class RoutingService:
     clock: Callable[[], datetime] = utc_now
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
-    _doubtful: deque[tuple[str, int]] = field(default_factory=deque, init=False)
+    _doubtful: deque[str] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
@@ -220,7 +225,8 @@ class RoutingService:
         try:
             return await asyncio.shield(opened)
         except LedgerUnavailableError:
-            self._doubtful.append((entry.asked.query.query_id, entry.decision.attempt))
+            if len(self._doubtful) < MAX_DOUBTFUL:
+                self._doubtful.append(entry.asked.query.query_id)
             raise
         except asyncio.CancelledError:
             self.ledger.withdraw(opening)
@@ -328,11 +334,12 @@ class RoutingService:
     def _close_doubtful(self) -> None:
         """Settle at nothing what was opened after all though the ledger failed to say so."""
         while self._doubtful:
-            entry_id = self.ledger.find_open(*self._doubtful[0])
-            if entry_id is not None:
+            some = [self._doubtful[i] for i in range(min(len(self._doubtful), DOUBTFUL_AT_ONCE))]
+            for entry_id in self.ledger.find_open(some):
                 lost = SettleEntry(entry_id, (), 0.0, complete=False, error=OPENING_LOST)
                 self.ledger.settle(lost, self.clock())
-            self._doubtful.popleft()
+            for _ in some:
+                self._doubtful.popleft()
 
     async def _undo(self, opening: asyncio.Future[int]) -> None:
         """Settle at nothing an entry whose client left while its hold was being written."""
