@@ -10,7 +10,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.
 	pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench format lock weights clean
+.PHONY: help demo test check docs bench faults format lock weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ check: $(DEV) ## formatting, lint, types, and who may import whom
 docs: $(DEV) ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(DEV) ## measure how long imports and `rheostat --help` take
+bench: $(DEV) ## measure imports, `rheostat --help`, and the ledger's requests per second
 	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/ledger.py
+
+faults: $(DEV) ## the long form of the tests of faults: crowds, kill -9, a database that goes away
+	RHEOSTAT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 format: $(DEV) ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .

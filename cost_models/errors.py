@@ -53,12 +53,16 @@ class BudgetExceededError(RheostatError):
     def __init__(self, facts: BudgetFacts, asked_nano_usd: int) -> None:
         self.facts = facts
         self.asked_nano_usd = asked_nano_usd
+        super().__init__(self._told())
+
+    def _told(self) -> str:
+        facts = self.facts
         free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
         reset = (
             f"it resets at {facts.resets_at.isoformat()}" if facts.resets_at else "it never resets"
         )
-        super().__init__(
+        return (
             f"the {facts.period} budget of {facts.scope!r} has {free / 1e9:.9f} USD free and this "
-            f"request needs up to {asked_nano_usd / 1e9:.9f} USD; {reset}; "
+            f"request needs up to {self.asked_nano_usd / 1e9:.9f} USD; {reset}; "
             "lower max_tokens, allow a cheaper arm, or raise the limit"
         )

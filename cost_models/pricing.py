@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ZERO = Decimal(0)
 MILLION = Decimal(1_000_000)
 NS_PER_HOUR = Decimal(3_600_000_000_000)
+TYPO_FACTOR = Decimal(1000)
+"""A price so many times another one is taken for a slip of the unit: per token, per million."""
+
 PRICE_MAP_FILE = "model_prices_and_context_window_backup.json"
 
 
@@ -63,6 +66,25 @@ class Price:
         if not any(known) and not self.free:
             msg = "every rate of this price is 0; say `free: true` if the model really is free"
             raise PriceConfigError(msg)
+
+    @property
+    def rates(self) -> dict[str, Decimal]:
+        """Give every rate by its name; one that was left out is what it falls back to."""
+        return {
+            "input_usd_per_million_tokens": self.input_usd_per_million_tokens,
+            "cached_input_usd_per_million_tokens": self._or_input(
+                self.cached_input_usd_per_million_tokens
+            ),
+            "cache_write_usd_per_million_tokens": self._or_input(
+                self.cache_write_usd_per_million_tokens
+            ),
+            "output_usd_per_million_tokens": self.output_usd_per_million_tokens,
+            "reasoning_usd_per_million_tokens": self._or_output(
+                self.reasoning_usd_per_million_tokens
+            ),
+            "usd_per_request": self.usd_per_request,
+            "usd_per_machine_hour": self.usd_per_machine_hour,
+        }
 
     @property
     def owned(self) -> bool:
@@ -150,6 +172,26 @@ class PriceBook:
     def with_entries(self, entries: Iterable[DatedPrice]) -> PriceBook:
         """Make a book in which ``entries`` win over the present ones."""
         return PriceBook((*self.entries, *entries))
+
+
+def differing(price: Price, other: Price) -> dict[str, tuple[Decimal, Decimal]]:
+    """Give the rates that differ, by name: this price's and the other's."""
+    theirs = other.rates
+    return {
+        name: (rate, theirs[name]) for name, rate in price.rates.items() if rate != theirs[name]
+    }
+
+
+def slips(price: Price, other: Price) -> dict[str, tuple[Decimal, Decimal]]:
+    """Give the differing rates that are `TYPO_FACTOR` times apart or more, where both are above 0.
+
+    A price per token written where one per million tokens belongs is a million times too low.
+    """
+    return {
+        name: (mine, theirs)
+        for name, (mine, theirs) in differing(price, other).items()
+        if min(mine, theirs) > 0 and max(mine, theirs) >= TYPO_FACTOR * min(mine, theirs)
+    }
 
 
 def _price_map_path() -> Path | None:

@@ -50,6 +50,11 @@ class BudgetStatus:
         facts = self.facts
         return max(0, facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd)
 
+    @property
+    def unspent_nano_usd(self) -> int:
+        """What could be held if all that is in flight cost nothing more, at least 0."""
+        return max(0, self.facts.limit_nano_usd - self.facts.spent_nano_usd)
+
 
 def ensure_budget(session: Session, budget: Budget) -> int:
     """Put ``budget`` in force, changing the one of its scope and period; give its id.

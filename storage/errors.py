@@ -9,14 +9,24 @@
     |   |       `-- LedgerConflictError    another transaction was in the way; run it again
     |   |-- LedgerSchemaError          the database's tables are not ones that this code can use
     |   `-- EntryExistsError           this attempt of the request is in the ledger already
+    |-- BudgetExceededError            (cost_models) a hold does not fit
+    |   `-- HeldBackError              it would fit if what is in flight cost nothing more
+    |-- WithdrawnError                 the caller took the request back before it was opened
+    |-- KeyNotFoundError               the ledger has no such key, or it is over
     `-- EntryNotFoundError             nobody opened such an entry
 """
 
 from __future__ import annotations
 
-from cost_models.errors import RheostatError
+from typing import TYPE_CHECKING
+
+from cost_models.errors import BudgetExceededError, RheostatError
+
+if TYPE_CHECKING:
+    from cost_models.errors import BudgetFacts
 
 RETRY_AFTER_S = 5.0
+HELD_BACK_RETRY_AFTER_S = 1.0
 
 
 class LedgerError(RheostatError):
@@ -53,6 +63,40 @@ class EntryExistsError(LedgerError):
             f"attempt {attempt} of request {request_id!r} is in the ledger already; "
             "give each request an id of its own and each attempt its number"
         )
+
+
+class HeldBackError(BudgetExceededError):
+    """A hold does not fit now, and would if all that is in flight cost nothing more.
+
+    ``budget_id`` names the budget that holds it back: by what others hold, or because others
+    have been waiting for it longer.
+    """
+
+    retry_after_s = HELD_BACK_RETRY_AFTER_S
+
+    def __init__(self, facts: BudgetFacts, asked_nano_usd: int, budget_id: int) -> None:
+        super().__init__(facts, asked_nano_usd)
+        self.budget_id = budget_id
+
+    def _told(self) -> str:
+        facts = self.facts
+        return (
+            f"the {facts.period} budget of {facts.scope!r} has {facts.held_nano_usd / 1e9:.9f} USD "
+            f"held by requests in flight, and this one needs up to "
+            f"{self.asked_nano_usd / 1e9:.9f} USD for a while; send it again, or lower max_tokens"
+        )
+
+
+class WithdrawnError(RheostatError):
+    """The caller took an opening back before it was made; nothing was written."""
+
+
+class KeyNotFoundError(RheostatError):
+    """The ledger has no such key, or one that is over already."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"there is no valid key {key_id!r}; see `rheostat keys list`")
 
 
 class EntryNotFoundError(RheostatError):

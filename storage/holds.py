@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import case, insert, select, tuple_, update
 
 from cost_models.errors import BudgetExceededError
 from storage.budgets import budgets_in_force, status_of
 from storage.dialects import insert_into
-from storage.models import BudgetWindowRow, HoldRow
+from storage.errors import HeldBackError
+from storage.models import BudgetWindowRow, EntryRow, HoldRow
+from storage.waits import others_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,43 +23,82 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from storage.budgets import KnownBudget
+    from storage.budgets import BudgetStatus, KnownBudget
+    from storage.waits import Place
 
 QUIET: dict[str, Any] = {"synchronize_session": False}
 
 
-def hold(
-    session: Session, entry_id: int, scopes: Sequence[str], amount_nano_usd: int, now: datetime
+def hold(  # noqa: PLR0913, PLR0917 - what is held, for whom, where, and when
+    session: Session,
+    entry_id: int,
+    scopes: Sequence[str],
+    amount_nano_usd: int,
+    now: datetime,
+    place: Place | None = None,
 ) -> None:
     """Hold ``amount_nano_usd`` for an entry in every budget of ``scopes``.
 
-    Raises BudgetExceededError for the first budget in which it does not fit; holds taken before
-    that one are then still in the transaction, and the caller's savepoint takes them back. An
-    amount of 0 always fits: what costs nothing is not refused when the money is gone. A refusal is
-    never contradicted by its own facts: where money came free in between, the hold is tried again.
+    Raises HeldBackError when it would fit everywhere if what is in flight cost nothing more, and
+    BudgetExceededError when it would not even then; holds taken before are then still in the
+    transaction, and the caller's savepoint takes them back. An amount of 0 always fits: what costs
+    nothing is not refused when the money is gone. A refusal is never contradicted by its own facts:
+    where money came free in between, the hold is tried again. With a ``place`` in the queue those
+    who came before take precedence; None asks nobody.
     """
     rows = []
-    for known in budgets_in_force(session, scopes):
+    budgets = budgets_in_force(session, scopes)
+    for i, known in enumerate(budgets):
         start = known.window(now).start
-        if not _take(session, known, start, amount_nano_usd):
-            _open_window(session, known, start)
-            while not _take(session, known, start, amount_nano_usd):
+        if not take(session, known, start, amount_nano_usd, place, now):
+            open_window(session, known, start)
+            while not take(session, known, start, amount_nano_usd, place, now):
                 status = status_of(session, known, now)
-                if status.free_nano_usd < amount_nano_usd:
-                    raise BudgetExceededError(status.facts, amount_nano_usd)
-        rows.append(
-            {
-                "entry_id": entry_id,
-                "budget_id": known.budget_id,
-                "window_start": start,
-                "amount_nano_usd": amount_nano_usd,
-            }
-        )
+                if status.free_nano_usd < amount_nano_usd or _is_behind(session, known, place, now):
+                    rest = [status, *(status_of(session, more, now) for more in budgets[i + 1 :])]
+                    raise _refusal(rest, known.budget_id, amount_nano_usd)
+        rows.append(holds_row(entry_id, (known.budget_id, start), amount_nano_usd))
     if rows:
         session.execute(insert(HoldRow), rows)
 
 
-def _take(session: Session, known: KnownBudget, start: datetime, amount_nano_usd: int) -> bool:
+def holds_row(entry_id: int, key: tuple[int, datetime], amount_nano_usd: int) -> dict[str, Any]:
+    """Give the values of the row of one hold in one window (budget id, start)."""
+    budget_id, start = key
+    return {
+        "entry_id": entry_id,
+        "budget_id": budget_id,
+        "window_start": start,
+        "amount_nano_usd": amount_nano_usd,
+    }
+
+
+def _refusal(
+    statuses: Sequence[BudgetStatus], budget_id: int, amount_nano_usd: int
+) -> BudgetExceededError:
+    """Say that one budget holds the request back, unless another one cannot pay for it at all."""
+    for status in statuses:
+        if status.unspent_nano_usd < amount_nano_usd:
+            return BudgetExceededError(status.facts, amount_nano_usd)
+    return HeldBackError(statuses[0].facts, amount_nano_usd, budget_id)
+
+
+def _is_behind(session: Session, known: KnownBudget, place: Place | None, now: datetime) -> bool:
+    if place is None:
+        return False
+    ahead = others_ahead(known.budget_id, place, now)
+    return session.execute(select(1).where(ahead)).one_or_none() is not None
+
+
+def take(  # noqa: PLR0913, PLR0917 - as `hold`
+    session: Session,
+    known: KnownBudget,
+    start: datetime,
+    amount_nano_usd: int,
+    place: Place | None,
+    now: datetime,
+) -> bool:
+    """Hold an amount in one window if it fits and nobody is ahead; tell whether it was held."""
     limit = known.budget.limit_nano_usd
     take = (
         update(BudgetWindowRow)
@@ -75,11 +116,14 @@ def _take(session: Session, known: KnownBudget, start: datetime, amount_nano_usd
             BudgetWindowRow.spent_nano_usd + BudgetWindowRow.held_nano_usd + amount_nano_usd
             <= limit
         )
+        if place is not None:
+            take = take.where(~others_ahead(known.budget_id, place, now))
     taken = session.execute(take.returning(BudgetWindowRow.budget_id), execution_options=QUIET)
     return taken.one_or_none() is not None
 
 
-def _open_window(session: Session, known: KnownBudget, start: datetime) -> None:
+def open_window(session: Session, known: KnownBudget, start: datetime) -> None:
+    """Make the counters of a window, at 0, unless they are there."""
     session.execute(
         insert_into(session, BudgetWindowRow)
         .values(
@@ -108,7 +152,7 @@ def settle_holds(
     ).all()
     for budget_id, start, amount in holds:
         charged, held = (amount, 0) if charged_before else (0, amount)
-        _move(
+        move(
             session,
             (budget_id, start),
             spent=cost_nano_usd - charged,
@@ -119,12 +163,13 @@ def settle_holds(
 
 def charge_held(session: Session, key: tuple[int, datetime], amount_nano_usd: int) -> None:
     """Move ``amount_nano_usd`` of one window (budget id, start) from held to spent."""
-    _move(session, key, spent=amount_nano_usd, held=-amount_nano_usd, overshoot=0)
+    move(session, key, spent=amount_nano_usd, held=-amount_nano_usd, overshoot=0)
 
 
-def _move(
+def move(
     session: Session, key: tuple[int, datetime], *, spent: int, held: int, overshoot: int
 ) -> None:
+    """Add to the counters of one window (budget id, start)."""
     budget_id, start = key
     session.execute(
         update(BudgetWindowRow)
@@ -136,3 +181,64 @@ def _move(
         ),
         execution_options=QUIET,
     )
+
+
+def lock_in_order(
+    session: Session, settles: Sequence[int], opens: Sequence[tuple[Sequence[str], datetime]]
+) -> None:
+    """Lock what several openings and settlements in one transaction will touch, in one order.
+
+    Entries come before windows, as in recovery; windows that are missing are made before any is
+    locked. SQLite has one writer at a time, and needs none of it.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    if settles:
+        session.execute(
+            select(EntryRow.id)
+            .where(EntryRow.id.in_(settles))
+            .order_by(EntryRow.id)
+            .with_for_update(key_share=True)
+        )
+    windows = {
+        (known.budget_id, known.window(now).start): known
+        for scopes, now in opens
+        for known in budgets_in_force(session, scopes)
+    }
+    held = session.execute(
+        select(HoldRow.budget_id, HoldRow.window_start)
+        .where(HoldRow.entry_id.in_(settles))
+        .distinct()
+    )
+    keys = sorted({*windows, *((budget_id, start) for budget_id, start in held)})
+    this_key = tuple_(BudgetWindowRow.budget_id, BudgetWindowRow.window_start)
+    lock = (
+        select(BudgetWindowRow.budget_id, BudgetWindowRow.window_start)
+        .where(this_key.in_(keys))
+        .order_by(BudgetWindowRow.budget_id, BudgetWindowRow.window_start)
+    )
+    there = {(budget_id, start) for budget_id, start in session.execute(lock)}
+    for key in keys:
+        if key not in there:
+            open_window(session, windows[key], key[1])
+    session.execute(lock.with_for_update(key_share=True))
+
+
+def may_take(session: Session, asked: Sequence[tuple[int, int, Place, datetime]]) -> set[int]:
+    """Tell at which budgets the first in the queue may be let in, or has to be refused.
+
+    ``asked`` has a budget, an amount, a place and a time for each. Nothing is held.
+    """
+    known = {k.budget_id: k for k in budgets_in_force(session)}
+    found = set()
+    for budget_id, amount_nano_usd, place, now in asked:
+        budget = known.get(budget_id)
+        if budget is None:
+            found.add(budget_id)
+            continue
+        status = status_of(session, budget, now)
+        fits = status.free_nano_usd >= amount_nano_usd
+        hopeless = status.unspent_nano_usd < amount_nano_usd
+        if hopeless or (fits and not _is_behind(session, budget, place, now)):
+            found.add(budget_id)
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
@@ -19,6 +19,7 @@ from storage.holds import QUIET, hold, settle_holds
 from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cost_models.errors import BudgetExceededError
     from cost_models.types import Arm
     from policies.types import Decision, Query
+    from storage.waits import Place
 
 ORGANISATION = "organisation"
 
@@ -150,17 +152,39 @@ class Refusal:
     cause: BudgetExceededError | None = None
 
 
-def open_entry(session: Session, entry: OpenEntry, replica_id: str, now: datetime) -> int:
+def open_entry(
+    session: Session,
+    entry: OpenEntry,
+    replica_id: str,
+    now: datetime,
+    place: Place | None = None,
+) -> int:
     """Write a decision's row and hold its worst case in every budget that applies; give its id.
 
     All or nothing, also when the caller catches the error and commits: raises BudgetExceededError
-    if the hold does not fit, EntryExistsError if the attempt was opened before.
+    if the hold does not fit, EntryExistsError if the attempt was opened before. ``place`` is as in
+    `storage.holds.hold`.
     """
     with session.begin_nested():
         _write_request(session, entry.asked, now)
         entry_id = _write_entry(session, entry, replica_id, now)
-        hold(session, entry_id, entry.asked.scopes, entry.hold_nano_usd, now)
+        hold(session, entry_id, entry.asked.scopes, entry.hold_nano_usd, now, place)
     return entry_id
+
+
+def find_open(session: Session, replica_id: str, request_ids: Sequence[str]) -> list[int]:
+    """Give the ids of the entries of some requests that a replica has open."""
+    return list(
+        session.scalars(
+            select(EntryRow.id)
+            .where(
+                EntryRow.request_id.in_(request_ids),
+                EntryRow.replica_id == replica_id,
+                EntryRow.status == EntryStatus.OPEN,
+            )
+            .order_by(EntryRow.id)
+        )
+    )
 
 
 def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settlement:
@@ -171,21 +195,10 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
     recovery had charged at its worst case gets its true cost. EntryNotFoundError if nobody
     opened it.
     """
-    usage = settle.usage
     opened = session.execute(
         update(EntryRow)
         .where(EntryRow.id == settle.entry_id, EntryRow.finished_at.is_(None))
-        .values(
-            status=settle.status,
-            cost_nano_usd=settle.cost_nano_usd,
-            finished_at=now,
-            latency_s=settle.latency_s,
-            answer_value=settle.answer_value,
-            confidence=settle.confidence,
-            complete=settle.complete,
-            error=settle.error,
-            **usage_columns(usage),
-        )
+        .values(settled_values(settle, now))
         .returning(EntryRow.held_nano_usd, EntryRow.recovered_at),
         execution_options=QUIET,
     ).one_or_none()
@@ -196,7 +209,7 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
         session, settle.entry_id, settle.cost_nano_usd, charged_before=recovered_at is not None
     )
     if settle.calls:
-        session.execute(insert(CallRow), _call_rows(settle))
+        session.execute(insert(CallRow), call_rows(settle))
     return Settlement(settle.entry_id, settle.status, settle.cost_nano_usd, held_nano_usd)
 
 
@@ -219,51 +232,72 @@ def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
 
 def _write_request(session: Session, asked: Asked, now: datetime) -> None:
     """Write the request's row unless an earlier attempt did."""
-    query = asked.query
-    session.execute(
-        insert_into(session, RequestRow)
-        .values(
-            id=query.query_id,
-            tenant=query.tenant,
-            end_user=asked.end_user,
-            model_asked=asked.model_asked,
-            answer_kind=query.answer_kind.value,
-            query_sha256=hashlib.sha256(query.text.encode(errors="surrogatepass")).hexdigest(),
-            query_text=query.text if asked.keep_query_text else None,
-            prompt_text=asked.prompt_text,
-            received_at=now,
-        )
-        .on_conflict_do_nothing()
-    )
+    values = request_values(asked, now)
+    session.execute(insert_into(session, RequestRow).values(values).on_conflict_do_nothing())
 
 
 def _write_entry(session: Session, entry: OpenEntry, replica_id: str, now: datetime) -> int:
-    decision = entry.decision
-    request_id = entry.asked.query.query_id
     entry_id = session.execute(
         insert_into(session, EntryRow)
-        .values(
-            request_id=request_id,
-            attempt=decision.attempt,
-            replica_id=replica_id,
-            model=decision.arm.model,
-            strategy=decision.arm.strategy,
-            propensity=decision.propensity,
-            policy_version=decision.policy_version,
-            predicted_quality=decision.predicted_quality,
-            predicted_cost_usd=decision.predicted_cost_usd,
-            difficulty=decision.difficulty,
-            reason=decision.reason,
-            held_nano_usd=entry.hold_nano_usd,
-            status=EntryStatus.OPEN,
-            started_at=now,
-        )
+        .values(entry_values(entry, replica_id, now))
         .on_conflict_do_nothing(index_elements=["request_id", "attempt"])
         .returning(EntryRow.id)
     ).scalar_one_or_none()
     if entry_id is None:
-        raise EntryExistsError(request_id, decision.attempt)
+        raise EntryExistsError(entry.asked.query.query_id, entry.decision.attempt)
     return int(entry_id)
+
+
+def request_values(asked: Asked, now: datetime) -> dict[str, Any]:
+    """Give the columns of a request's row."""
+    query = asked.query
+    return {
+        "id": query.query_id,
+        "tenant": query.tenant,
+        "end_user": asked.end_user,
+        "model_asked": asked.model_asked,
+        "answer_kind": query.answer_kind.value,
+        "query_sha256": hashlib.sha256(query.text.encode(errors="surrogatepass")).hexdigest(),
+        "query_text": query.text if asked.keep_query_text else None,
+        "prompt_text": asked.prompt_text,
+        "received_at": now,
+    }
+
+
+def entry_values(entry: OpenEntry, replica_id: str, now: datetime) -> dict[str, Any]:
+    """Give the columns of an open entry's row."""
+    decision = entry.decision
+    return {
+        "request_id": entry.asked.query.query_id,
+        "attempt": decision.attempt,
+        "replica_id": replica_id,
+        "model": decision.arm.model,
+        "strategy": decision.arm.strategy,
+        "propensity": decision.propensity,
+        "policy_version": decision.policy_version,
+        "predicted_quality": decision.predicted_quality,
+        "predicted_cost_usd": decision.predicted_cost_usd,
+        "difficulty": decision.difficulty,
+        "reason": decision.reason,
+        "held_nano_usd": entry.hold_nano_usd,
+        "status": EntryStatus.OPEN,
+        "started_at": now,
+    }
+
+
+def settled_values(settle: SettleEntry, now: datetime) -> dict[str, Any]:
+    """Give the columns of an entry's row that settling sets."""
+    return {
+        "status": settle.status,
+        "cost_nano_usd": settle.cost_nano_usd,
+        "finished_at": now,
+        "latency_s": settle.latency_s,
+        "answer_value": settle.answer_value,
+        "confidence": settle.confidence,
+        "complete": settle.complete,
+        "error": settle.error,
+        **usage_columns(settle.usage),
+    }
 
 
 def _settled_before(session: Session, entry_id: int) -> Settlement:
@@ -279,7 +313,8 @@ def _settled_before(session: Session, entry_id: int) -> Settlement:
     return Settlement(entry_id, status, cost_nano_usd, held_nano_usd, repeated=True)
 
 
-def _call_rows(settle: SettleEntry) -> list[dict[str, object]]:
+def call_rows(settle: SettleEntry) -> list[dict[str, Any]]:
+    """Give the columns of a row for each call."""
     return [
         {
             "entry_id": settle.entry_id,

@@ -305,7 +305,8 @@ class BudgetWindowRow(Base):
 
     ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here, and
     ``overshoot_nano_usd`` what providers billed beyond their holds; at every commit
-    ``spent + held <= highest_limit + overshoot``.
+    ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
+    was told of.
     """
 
     __tablename__ = "budget_windows"
@@ -317,6 +318,7 @@ class BudgetWindowRow(Base):
     held_nano_usd: Mapped[int]
     overshoot_nano_usd: Mapped[int]
     highest_limit_nano_usd: Mapped[int]
+    alerted_percent: Mapped[int] = mapped_column(server_default="0")
 
 
 class HoldRow(Base):
@@ -336,6 +338,36 @@ class HoldRow(Base):
     budget_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     window_start: Mapped[datetime]
     amount_nano_usd: Mapped[int]
+
+
+class WaitRow(Base):
+    """A request that waits for money held by others, at the budget that holds it back.
+
+    Ids give the order of arrival. A place counts until ``expires_at``, which its process keeps
+    putting off: what a dead process leaves behind soon stands in nobody's way.
+    """
+
+    __tablename__ = "waits"
+    __table_args__ = (Index(None, "budget_id", "id"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    budget_id: Mapped[int] = mapped_column(ForeignKey("budgets.id"))
+    replica_id: Mapped[str] = mapped_column(ForeignKey("replicas.id"))
+    expires_at: Mapped[datetime]
+
+
+class KeyRow(Base):
+    """A key that opens the gateway; ``digest`` is a keyed hash of it. Never removed, only ended."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class PolicyRow(Base):

@@ -6,36 +6,47 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
+from storage.alerts import Alert, take_alerts, thresholds_passed
 from storage.budgets import BudgetStatus, budget_status, declare_budgets
+from storage.bulk import open_together
 from storage.doctor import Finding, examine
 from storage.engine import READ_ONLY
-from storage.errors import LedgerBusyError, LedgerConflictError
+from storage.errors import (
+    LedgerBusyError,
+    LedgerConflictError,
+    LedgerError,
+    LedgerUnavailableError,
+)
 from storage.ledger import (
     OpenEntry,
     Refusal,
     SettleEntry,
     Settlement,
+    find_open,
     open_entry,
     record_refusal,
     settle_entry,
 )
 from storage.outcomes import Grade, record_outcome
 from storage.recovery import Recovered, beat, recover_dead, register_replica, this_process
+from storage.writer import Job, Opening, Settling, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from datetime import datetime
 
     from sqlalchemy.engine import Engine
     from sqlalchemy.orm import Session
 
     from cost_models.budgets import Budget
+    from storage.waits import Place
 
 T = TypeVar("T")
 
@@ -43,9 +54,10 @@ RETRY_PAUSES_S = (0.01, 0.05, 0.25)
 
 
 class Ledger:
-    """One process's view of a ledger: each method is one transaction, and any thread may call it.
+    """One process's view of a ledger, for any thread; a method that raises has written nothing.
 
-    ``replica_id`` names this process in the ledger. A method that raises has written nothing.
+    Openings, settlements and refusals that are asked for at the same time share a transaction; any
+    other method is one of its own. ``replica_id`` names this process in the ledger.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,6 +72,7 @@ class Ledger:
             if is_sqlite
             else engine.execution_options(isolation_level="REPEATABLE READ")
         )
+        self._writer = Writer(self.write, self.read, self._open_together)
 
     def write(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` in one write transaction and commit it: the only place that does.
@@ -81,17 +94,48 @@ class Ledger:
             return work(session)
 
     def open(self, entry: OpenEntry, now: datetime) -> int:
-        """Hold the worst case and write the decision; see `storage.ledger.open_entry`."""
-        self._register(now)
-        return self.write(lambda session: open_entry(session, entry, self.replica_id, now))
+        """Hold the worst case and write the decision; see `storage.ledger.open_entry`.
+
+        HeldBackError, a kind of BudgetExceededError, when others hold the money or wait for it.
+        """
+        return self.opening(entry, now).future.result()
+
+    def opening(self, entry: OpenEntry, now: datetime, wait_s: float = 0.0) -> Opening:
+        """Open as soon as the money is there, after those who asked before, within ``wait_s``.
+
+        Its future gives the entry's id. BudgetExceededError at once where it would not fit even
+        if all that is in flight cost nothing more; HeldBackError when the time is over. A place
+        in the queue is given back by ``withdraw``.
+        """
+        opening = Opening(entry, self._open, self.replica_id, now, time.monotonic() + wait_s)
+        self._writer.submit(opening)
+        return opening
+
+    def withdraw(self, opening: Opening) -> None:
+        """Take an opening back: WithdrawnError for who waits for it, unless it was made already."""
+        self._writer.withdraw(opening)
 
     def settle(self, settle: SettleEntry, now: datetime) -> Settlement:
         """Write calls and true cost and free the rest; see `storage.ledger.settle_entry`."""
-        return self.write(lambda session: settle_entry(session, settle, now))
+        return self.settling(settle, now).result()
+
+    def settling(self, settle: SettleEntry, now: datetime) -> Future[Settlement]:
+        """Settle without waiting for the commit: the future gives what ``settle`` gives."""
+        return self._submit(
+            Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
+        )
+
+    def find_open(self, request_ids: Sequence[str]) -> list[int]:
+        """Give the ids of the entries of some requests that this process has open."""
+        return self.read(lambda session: find_open(session, self.replica_id, request_ids))
 
     def refuse(self, refusal: Refusal, now: datetime) -> None:
         """Write down a request that was turned away."""
-        self.write(lambda session: record_refusal(session, refusal, now))
+        self.refusing(refusal, now).result()
+
+    def refusing(self, refusal: Refusal, now: datetime) -> Future[None]:
+        """Write a refusal down without waiting for the commit."""
+        return self._submit(Job(lambda session: record_refusal(session, refusal, now)))
 
     def record_outcome(
         self, request_id: str, grade: Grade, now: datetime, *, attempt: int | None = None
@@ -112,6 +156,12 @@ class Ledger:
         """Where each budget of ``scopes`` (None: of every scope) stands at ``now``."""
         return self.read(lambda session: budget_status(session, now, scopes))
 
+    def alerts(self, now: datetime) -> list[Alert]:
+        """Give the thresholds that budgets have passed, each once; see `storage.alerts`."""
+        if not self.read(lambda session: thresholds_passed(session, now)):
+            return []
+        return self.write(lambda session: take_alerts(session, now))
+
     def beat(self, now: datetime) -> None:
         """Say that this process is alive; to be called every few seconds while it serves."""
         self._register(now)
@@ -131,18 +181,54 @@ class Ledger:
         return self.read(examine)
 
     def close(self) -> None:
-        """Close every connection. Idempotent."""
+        """Write what is queued, turn away what waits, close every connection. Idempotent."""
+        self._writer.close()
         self.engine.dispose()
 
+    def _submit(self, job: Job) -> Future[Any]:
+        self._writer.submit(job)
+        return job.future
+
     def _write_once(self, work: Callable[[Session], T]) -> T:
-        with self._turn, _pool_errors(), self._writers.begin() as session:
-            return work(session)
+        try:
+            with self._turn, _pool_errors(), self._writers.begin() as session:
+                return work(session)
+        except LedgerError as error:
+            raise _first_of(error) from error.__cause__
+
+    def _open(self, session: Session, entry: OpenEntry, now: datetime, place: Place) -> int:
+        self._introduce(session, now)
+        return open_entry(session, entry, self.replica_id, now, place)
+
+    def _open_together(
+        self, session: Session, entries: Sequence[tuple[OpenEntry, datetime]]
+    ) -> list[int] | None:
+        self._introduce(session, entries[0][1])
+        return open_together(session, entries, self.replica_id)
+
+    def _introduce(self, session: Session, now: datetime) -> None:
+        """Say who this process is, in the transaction of its first opening."""
+        if not self._registered:
+            register_replica(session, this_process(self.replica_id), now)
 
     def _register(self, now: datetime) -> None:
         if not self._registered:
             replica = this_process(self.replica_id)
             self.write(lambda session: register_replica(session, replica, now))
             self._registered = True
+
+
+def _first_of(error: LedgerError) -> LedgerError:
+    """Give what made a transaction end, not what its savepoints said of it afterwards.
+
+    A database that is full or fails ends the whole transaction, savepoints included.
+    """
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, LedgerUnavailableError):
+            return earlier
+        earlier = earlier.__context__
+    return error
 
 
 @contextmanager

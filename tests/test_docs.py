@@ -14,11 +14,12 @@ import pytest
 import typer
 
 from router.cli.main import app
-from router.gateway.config import (
+from router.gateway.config import Config
+from router.gateway.config_parts import (
     AuthConfig,
     BudgetConfig,
-    Config,
     ModelConfig,
+    PriceChangeConfig,
     PriceConfig,
     ThroughputConfig,
 )
@@ -87,6 +88,7 @@ def headed(text: str, heading: str) -> str:
         (Config, "The file"),
         (ModelConfig, "Models"),
         (PriceConfig, "Models"),
+        (PriceChangeConfig, "Models"),
         (ThroughputConfig, "Models"),
         (BudgetConfig, "Budgets"),
         (AuthConfig, "Keys"),

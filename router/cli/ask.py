@@ -90,7 +90,9 @@ def _request(config: Config, question: str, model: str, kind: AnswerKind | None)
         kind_is_declared=kind is not None,
         max_tokens=config.default_max_tokens,
     )
-    return ChatRequest(request_id=uuid4().hex, model=model, task=task)
+    return ChatRequest(
+        request_id=uuid4().hex, model=model, task=task, min_max_tokens=config.min_max_tokens
+    )
 
 
 def _limited(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cost_models.errors import RheostatError
-from cost_models.pricing import shipped_context_window
+from cost_models.pricing import PriceBook, shipped_context_window
 from router.errors import ConfigError
 from router.providers.registry import Providers
 from router.routing.catalog import Catalog, Model
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from router.gateway.config import Config, ModelConfig
+    from router.gateway.config import Config
+    from router.gateway.config_parts import ModelConfig
     from router.providers.base import Provider
     from router.providers.simulated import Posed
     from router.routing.service import RoutingService
@@ -61,6 +62,9 @@ def assemble(
     return Catalog(
         models={model.name: _model(config, model, providers) for model in config.models},
         strategies={str(strategy): strategy for strategy in strategies},
+        prices=PriceBook(
+            tuple(e for m in config.models if m.price_changes for e in config.dated_prices(m))
+        ),
     )
 
 
@@ -100,6 +104,7 @@ def build_service(
     )
     settings = ServiceSettings(
         request_timeout_s=config.request_timeout_s,
+        budget_wait_s=config.budget_wait_s,
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
@@ -134,6 +139,7 @@ def build_app(
     ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting.
     """
     from router.gateway.app import create_app
+    from storage.keys import find_key
 
     service = build_service(config, questions, weights_directory)
 
@@ -144,7 +150,12 @@ def build_app(
             on_failure(error)
             raise
 
-    return create_app(service, config.gateway_settings(), on_start=start, on_stop=service.aclose)
+    ledger = service.ledger
+    settings = replace(
+        config.gateway_settings(),
+        find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
+    )
+    return create_app(service, settings, on_start=start, on_stop=service.aclose)
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from router.cli.console import console, errors_shown
+from router.cli.console import console, errors_shown, say_warning
 
 config_app = typer.Typer(help="Check or show the configuration.", no_args_is_help=True)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
@@ -35,3 +35,5 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
             f"{config} is fine: {len(loaded.models)} models x {len(loaded.strategies)} strategies "
             f"= {n_arms} arms, {len(loaded.budgets)} budgets"
         )
+        for slip in loaded.price_slips():
+            say_warning(slip)

@@ -31,6 +31,13 @@ def say_error(message: str) -> None:
     )
 
 
+def say_warning(message: str) -> None:
+    """Print what is probably wrong, on standard error; the command goes on."""
+    Console(stderr=True, highlight=False).print(
+        f"[bold yellow]warning:[/] {_escaped(message)}", soft_wrap=True
+    )
+
+
 def fail(message: str) -> NoReturn:
     """Print what went wrong and what to do, on standard error, and end with status 1."""
     say_error(message)

@@ -6,6 +6,7 @@ import typer
 
 from router.cli.aggregator import fit_aggregator
 from router.cli.ask import ask, plan
+from router.cli.budget import budget_app
 from router.cli.collect import collect, questions
 from router.cli.config import config_app
 from router.cli.demo import demo
@@ -15,8 +16,10 @@ from router.cli.export import export
 from router.cli.fit import fit
 from router.cli.importing import import_outcomes
 from router.cli.init import init
+from router.cli.keys import keys_app
 from router.cli.models import models_app
 from router.cli.policy import policy_app
+from router.cli.prices import prices_app
 from router.cli.replay import replay_app
 from router.cli.report import report
 from router.cli.retrain import retrain
@@ -46,9 +49,12 @@ app.command("import")(import_outcomes)
 app.command()(export)
 app.command()(retrain)
 app.command()(strategies)
+app.add_typer(budget_app, name="budget")
 app.command()(fit_aggregator)
 app.add_typer(config_app, name="config")
+app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(prices_app, name="prices")
 app.add_typer(replay_app, name="replay")
 app.add_typer(policy_app, name="policy")
 

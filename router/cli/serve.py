@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.console import EXIT_PROBLEM, console, errors_shown, fail, say_error
+from router.cli.console import EXIT_PROBLEM, console, errors_shown, fail, say_error, say_warning
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,6 +46,8 @@ def serve(
         loaded = load(config)
         if workers > 1 and loaded.uses_local_models:
             fail("embedded models are loaded once in one process; use --workers 1")
+        for slip in loaded.price_slips():
+            say_warning(slip)
         listening = listen(host, port)
         address, bound_port = listening.getsockname()[:2]
         console().print(

@@ -1,16 +1,39 @@
-"""Who is asking: static keys from the configuration, or everybody."""
+"""Who is asking: static keys from the configuration, keys of the ledger, or everybody."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
+from storage.keys import id_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from router.gateway.settings import GatewaySettings
+    from storage.keys import Key
 
 DEFAULT_TENANT = "default"
 SCHEME = b"bearer "
+
+
+REMEMBERED_S = 1.0
+"""For how long a key of the ledger is not looked up again: so soon a revoked one is refused."""
+
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who is asking, and which models they may use; None is every model."""
+
+    name: str
+    allowed_models: tuple[str, ...] | None = None
+
+
+EVERYBODY = Tenant(DEFAULT_TENANT)
 
 
 class Keyring:
@@ -19,22 +42,51 @@ class Keyring:
     Only digests are kept and compared, so the time that a look-up takes says nothing of a key.
     """
 
-    def __init__(self, keys: Mapping[str, str] | None) -> None:
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
         self._tenants = (
             None
-            if keys is None
-            else {sha256(key.encode()).digest(): name for name, key in keys.items()}
+            if settings.keys is None
+            else {sha256(key.encode()).digest(): name for name, key in settings.keys.items()}
         )
+        self._remembered: dict[str, tuple[float, Key | None]] = {}
 
-    def tenant(self, authorization: bytes | None) -> str | None:
-        """Name the tenant; None when the key is missing or unknown."""
+    async def tenant(self, authorization: bytes | None) -> Tenant | None:
+        """Name the tenant; None when the key is missing, unknown, or over.
+
+        Raises LedgerUnavailableError when the ledger's keys cannot be read: nobody knows then.
+        """
         if self._tenants is None:
-            return DEFAULT_TENANT
+            return EVERYBODY
         if authorization is None or authorization[: len(SCHEME)].lower() != SCHEME:
             return None
-        given = sha256(authorization[len(SCHEME) :].strip()).digest()
+        shown = authorization[len(SCHEME) :].strip()
+        given = sha256(shown).digest()
         found = None
         for digest, name in self._tenants.items():
             if compare_digest(digest, given):
-                found = name
-        return found
+                found = Tenant(name)
+        return found or await self._of_ledger(shown.decode(errors="replace"))
+
+    async def _of_ledger(self, shown: str) -> Tenant | None:
+        pepper, key_id = self._settings.pepper, id_of(shown)
+        if pepper is None or key_id is None:
+            return None
+        key = await self._found(key_id)
+        now = self._settings.clock()
+        if key is None or not key.opened_by(shown, pepper) or not key.is_valid(now):
+            return None
+        return Tenant(key.name, key.allowed_models)
+
+    async def _found(self, key_id: str) -> Key | None:
+        """Look a key up, in a thread, unless that was done a moment ago."""
+        find_key = self._settings.find_key
+        if find_key is None:
+            return None
+        looked_up_s, key = self._remembered.get(key_id, (0.0, None))
+        if not looked_up_s or time.monotonic() - looked_up_s > REMEMBERED_S:
+            key = await asyncio.to_thread(find_key, key_id)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key_id] = (time.monotonic(), key)
+        return key

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import yaml
 from pydantic import (
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -23,197 +20,34 @@ from pydantic import (
     model_validator,
 )
 
-from cost_models.budgets import Budget, Period, zone
-from cost_models.errors import PriceConfigError
-from cost_models.estimates import Throughput
-from cost_models.money import NANO_PER_USD
-from cost_models.pricing import Price, shipped_price
+from cost_models.budgets import Period
+from cost_models.pricing import DatedPrice, Price, PriceBook, shipped_price, slips
 from router.errors import ConfigError, StrategyConfigError
+from router.gateway.config_parts import (
+    AuthConfig,
+    BudgetConfig,
+    MachineConfig,
+    ModelConfig,
+    Number,
+    Whole,
+    double_of,
+)
 from router.gateway.settings import GatewaySettings
 from router.gateway.strict import Problem, Strict, nearest, problems, wrong
-from router.providers.simulated import PREFIX as SIMULATED_PREFIX
-from router.providers.simulated import SIMULATED_MODELS
-from router.providers.weights import manifest
-from router.routing.types import AUTO
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Mapping
 
-LOCAL = "local/"
-SIMULATED = "simulated/"
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
 LEDGERS = ("sqlite://", "postgresql+psycopg://")
-SECRETS = frozenset({"api_key", "key", "ledger", "base_url"})
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+SECRETS = frozenset({"api_key", "key", "pepper", "ledger", "base_url"})
 REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 STR_TAG = "tag:yaml.org,2002:str"
 INT_TAG = "tag:yaml.org,2002:int"
 FLOAT_TAG = "tag:yaml.org,2002:float"
-
-
-def _not_bool(value: object) -> object:
-    if isinstance(value, bool):
-        message = f"a number is needed here, got {str(value).lower()}"
-        raise wrong(message)
-    return value
-
-
-Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class PriceConfig(Strict):
-    """What a model charges, in USD; see `cost_models.pricing.Price`."""
-
-    input_usd_per_million_tokens: Amount = Decimal(0)
-    output_usd_per_million_tokens: Amount = Decimal(0)
-    cached_input_usd_per_million_tokens: Amount | None = None
-    cache_write_usd_per_million_tokens: Amount | None = None
-    reasoning_usd_per_million_tokens: Amount | None = None
-    usd_per_request: Amount = Decimal(0)
-    usd_per_machine_hour: Amount = Decimal(0)
-    free: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_price(self) -> Self:
-        try:
-            self.to_price()
-        except PriceConfigError as error:
-            raise wrong(str(error)) from error
-        return self
-
-    def to_price(self) -> Price:
-        """Give the price; raise PriceConfigError when every rate is 0 and ``free`` is not said."""
-        return Price(**self.model_dump(), source="config")
-
-
-class MachineConfig(Strict):
-    """The owned machine that local models run on."""
-
-    usd_per_hour: Annotated[Amount, Field(gt=0)]
-
-
-class ThroughputConfig(Strict):
-    """How fast a local model is; measured at its first use when it is left out."""
-
-    prompt_tokens_per_s: Annotated[Number, Field(gt=0)]
-    completion_tokens_per_s: Annotated[Number, Field(gt=0)]
-    worst_case_slowdown: Annotated[Number, Field(ge=1)] = 4.0
-
-    def to_throughput(self) -> Throughput:
-        """Give the throughput as `cost_models` knows it."""
-        return Throughput(**self.model_dump())
-
-
-class ModelConfig(Strict):
-    """One model: ``name`` is what clients and reports see, ``model`` its litellm form."""
-
-    name: Name
-    model: Annotated[str, Field(min_length=1)]
-    base_url: str | None = Field(default=None, repr=False)
-    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
-    price: PriceConfig | None = None
-    context_tokens: Whole | None = None
-    max_output_tokens: Whole | None = None
-    throughput: ThroughputConfig | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_not_reserved(cls, name: str) -> str:
-        if name == AUTO or name.startswith(f"{AUTO}/"):
-            message = f"{name!r} is reserved for routing; give the model another name"
-            raise wrong(message)
-        return name
-
-    @field_validator("model")
-    @classmethod
-    def _is_known_here(cls, model: str) -> str:
-        for prefix, names in ((LOCAL, manifest()), (SIMULATED, SIMULATED_MODELS)):
-            name = model.removeprefix(prefix)
-            if name != model and name.removeprefix(SIMULATED_PREFIX) not in names:
-                known = [prefix + name for name in names]
-                message = f"there is no model {model!r}{nearest(model, known)}"
-                raise wrong(message)
-        return model
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            message = "an address such as http://127.0.0.1:9000/v1 is needed"
-            raise wrong(message)
-        return url
-
-    @property
-    def local_name(self) -> str | None:
-        """Name of the embedded weights, None for a model that runs elsewhere."""
-        return self.model.removeprefix(LOCAL) if self.model.startswith(LOCAL) else None
-
-    @property
-    def is_simulated(self) -> bool:
-        """True for a simulated model."""
-        return self.model.startswith(SIMULATED)
-
-
-class BudgetConfig(Strict):
-    """At most ``limit_usd`` of ``scope`` (``organisation`` or ``key:NAME``) in each period."""
-
-    scope: Annotated[str, Field(min_length=1)]
-    limit_usd: Amount
-    period: Period
-    time_zone: str = "UTC"
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_a_zone(cls, name: str) -> str:
-        try:
-            zone(name)
-        except ValueError as error:
-            raise wrong(str(error)) from error
-        return name
-
-    def to_budget(self) -> Budget:
-        """Give the budget; what is finer than a nano-USD is cut off."""
-        limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
-        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone)
-
-
-class KeyConfig(Strict):
-    """A static key; its name is the tenant that it stands for."""
-
-    name: Name
-    key: Annotated[SecretStr, Field(min_length=1)]
-
-
-class AuthConfig(Strict):
-    """``open`` lets everybody in; ``keys`` asks for one of ``keys`` on every route but probes."""
-
-    mode: Literal["open", "keys"] = "open"
-    keys: tuple[KeyConfig, ...] = ()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.mode == "keys" and not self.keys:
-            message = "mode 'keys' needs at least one key; add {name: ..., key: ...}"
-            raise wrong(message, at=("keys",))
-        if self.mode == "open" and self.keys:
-            message = "keys protect nothing in mode 'open'; say `mode: keys`, or remove them"
-            raise wrong(message, at=("mode",))
-        if double := _double(key.name for key in self.keys):
-            message = f"two keys are called {double!r}; give each a name of its own"
-            raise wrong(message, at=("keys",))
-        if _double(key.key.get_secret_value() for key in self.keys):
-            message = "two keys are the same; give each name a key of its own"
-            raise wrong(message, at=("keys",))
-        return self
 
 
 class Config(Strict):
@@ -232,11 +66,13 @@ class Config(Strict):
     auth: AuthConfig = Field(default_factory=AuthConfig)
     machine: MachineConfig | None = None
     default_max_tokens: Whole = 512
+    min_max_tokens: Whole = 64
     exploration: Annotated[Number, Field(ge=0, le=1)] = 0.02
     accuracy_target: Annotated[Number, Field(gt=0, le=1)] | None = None
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
 
@@ -260,17 +96,17 @@ class Config(Strict):
                 texts.append(str(parse_strategy(_floats(value))))
             except StrategyConfigError as error:
                 raise wrong(str(error), at=(i,)) from error
-        if double := _double(texts):
+        if double := double_of(texts):
             message = f"{double!r} is there twice; remove one"
             raise wrong(message)
         return texts
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if double := _double(model.name for model in self.models):
+        if double := double_of(model.name for model in self.models):
             message = f"two models are called {double!r}; give each a name of its own"
             raise wrong(message, at=("models",))
-        if double := _double(f"{b.scope} per {b.period}" for b in self.budgets):
+        if double := double_of(f"{b.scope} per {b.period}" for b in self.budgets):
             message = f"there are two budgets for {double}; remove one"
             raise wrong(message, at=("budgets",))
         for i, model in enumerate(self.models):
@@ -293,6 +129,9 @@ class Config(Strict):
                     "`machine: {usd_per_hour: ...}` to the file"
                 )
             raise wrong(message, at=("models", i, "price"))
+        if any(change.to_price().owned != price.owned for change in model.price_changes):
+            message = "a model stays paid by machine time, or by what it uses, through its changes"
+            raise wrong(message, at=("models", i, "price_changes"))
         if price.owned and model.local_name is None and not model.is_simulated:
             message = (
                 "only models that run here (local/NAME) can be paid by machine time; "
@@ -304,8 +143,10 @@ class Config(Strict):
             raise wrong(message, at=("models", i, "throughput"))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
-        keys = [key.name for key in self.auth.keys] or ["default"]
-        known = [ORGANISATION, *(KEY_SCOPE + name for name in keys)]
+        kind, _, name = budget.scope.partition(":")
+        if name and (kind == "user" or (kind == "key" and self.auth.pepper is not None)):
+            return
+        known = [ORGANISATION, *(KEY_SCOPE + name for name in self.key_names)]
         if budget.scope not in known:
             message = f"{budget.scope!r} names nothing that spends{nearest(budget.scope, known)}"
             raise wrong(message, at=("budgets", i, "scope"))
@@ -318,6 +159,35 @@ class Config(Strict):
             raise ConfigError(msg)
         return price
 
+    def dated_prices(self, model: ModelConfig) -> tuple[DatedPrice, ...]:
+        """Every price of a model under its name here, with the day from which it holds."""
+        changes = (
+            DatedPrice(model.name, change.to_price(), change.valid_from)
+            for change in model.price_changes
+        )
+        return (DatedPrice(model.name, self.price_of(model)), *changes)
+
+    def price_book(self) -> PriceBook:
+        """Every price of every model."""
+        return PriceBook(tuple(e for model in self.models for e in self.dated_prices(model)))
+
+    def price_slips(self) -> list[str]:
+        """Say which prices are so far from the shipped list that a unit was mistaken."""
+        told = []
+        for model in self.models:
+            listed = shipped_price(model.model)
+            if listed is None:
+                continue
+            for dated in self.dated_prices(model):
+                for name, (mine, theirs) in slips(dated.price, listed).items():
+                    times = max(mine, theirs) / min(mine, theirs)
+                    told.append(
+                        f"model {model.name!r}: {name} is {mine.normalize():f}, and "
+                        f"{theirs.normalize():f} in the shipped list, {times:,.0f} times apart; "
+                        "prices are per million tokens"
+                    )
+        return told
+
     def _price_of(self, model: ModelConfig) -> Price | None:
         if model.price is not None:
             return model.price.to_price()
@@ -326,6 +196,11 @@ class Config(Strict):
         if self.machine is None:
             return None
         return Price(usd_per_machine_hour=self.machine.usd_per_hour, source="config machine")
+
+    @property
+    def key_names(self) -> list[str]:
+        """Names of the keys of the file, which are the tenants; `default` where there are none."""
+        return [key.name for key in self.auth.keys] or ["default"]
 
     @property
     def uses_local_models(self) -> bool:
@@ -340,10 +215,13 @@ class Config(Strict):
     def gateway_settings(self) -> GatewaySettings:
         """Give what the HTTP face needs to know."""
         keys = {key.name: key.key.get_secret_value() for key in self.auth.keys}
+        pepper = self.auth.pepper
         return GatewaySettings(
             default_max_tokens=self.default_max_tokens,
+            min_max_tokens=self.min_max_tokens,
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
+            pepper=None if pepper is None else pepper.get_secret_value(),
         )
 
     def show(self) -> str:
@@ -475,10 +353,6 @@ def _floats(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
     if isinstance(value, dict):
         return {k: _floats(v) for k, v in value.items()}
     return float(value) if isinstance(value, Decimal) else value
-
-
-def _double(names: Iterable[str]) -> str | None:
-    return next((name for name, n in Counter(names).items() if n > 1), None)
 
 
 def _line(root: yaml.Node | None, problem: Problem) -> int:

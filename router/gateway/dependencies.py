@@ -47,10 +47,11 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, and the tenant that it is charged to."""
+    """One request's own id, the tenant that it is charged to, and the models that it may use."""
 
     request_id: str
     tenant: str
+    allowed_models: tuple[str, ...] | None = None
 
 
 async def engine_of(request: Request) -> Engine:
@@ -65,7 +66,8 @@ async def settings_of(request: Request) -> GatewaySettings:
 
 async def caller_of(request: Request) -> Caller:
     """Give what the door found out."""
-    return Caller(request.state.request_id, request.state.tenant)
+    state = request.state
+    return Caller(state.request_id, state.tenant, state.allowed_models)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -8,8 +8,15 @@ from uuid import uuid4
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from router.gateway.auth import DEFAULT_TENANT, Keyring
-from router.gateway.handlers import BAD_REQUEST, body_of, error_response, request_headers
+from cost_models.errors import RheostatError
+from router.gateway.auth import EVERYBODY, Keyring, Tenant
+from router.gateway.handlers import (
+    BAD_REQUEST,
+    body_of,
+    described,
+    error_response,
+    request_headers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +34,12 @@ class Door:
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
-        self._keyring = Keyring(settings.keys)
+        self._keyring = Keyring(settings)
+        self._clock = settings.clock
         self._max_body_bytes = settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request in, or answer 401 or 413 at once."""
+        """Let the request in, or answer 401, 413 or 503 at once."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,11 +51,13 @@ class Door:
                 message["headers"] = [*message["headers"], *named]
             await send(message)
 
-        tenant = self._admitted(scope["path"], dict(scope["headers"]))
+        tenant = await self._admitted(scope["path"], dict(scope["headers"]))
         if isinstance(tenant, Response):
             await tenant(scope, receive, send_named)
             return
-        scope.setdefault("state", {}).update(request_id=request_id, tenant=tenant)
+        scope.setdefault("state", {}).update(
+            request_id=request_id, tenant=tenant.name, allowed_models=tenant.allowed_models
+        )
         n_bytes = 0
 
         async def receive_counted() -> Message:
@@ -60,11 +70,16 @@ class Door:
 
         await self._app(scope, receive_counted, send_named)
 
-    def _admitted(self, path: str, headers: Mapping[bytes, bytes]) -> str | Response:
+    async def _admitted(self, path: str, headers: Mapping[bytes, bytes]) -> Tenant | Response:
         """Name the tenant, or give the refusal; the body is not read for either."""
-        tenant = self._keyring.tenant(headers.get(b"authorization"))
-        if tenant is None and path in OPEN_PATHS:
-            tenant = DEFAULT_TENANT
+        if path in OPEN_PATHS:
+            tenant: Tenant | None = EVERYBODY
+        else:
+            try:
+                tenant = await self._keyring.tenant(headers.get(b"authorization"))
+            except RheostatError as failed:
+                found = described(failed, self._clock())
+                return error_response(found.status, found.error, found.headers)
         if tenant is None:
             message = "a key is needed: send it as `Authorization: Bearer KEY`"
             if b"authorization" in headers:

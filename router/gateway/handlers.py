@@ -26,6 +26,7 @@ from router.gateway.wire import dumps
 from storage.errors import (
     EntryExistsError,
     EntryNotFoundError,
+    HeldBackError,
     LedgerError,
     LedgerUnavailableError,
 )
@@ -43,6 +44,7 @@ LOG = logging.getLogger("rheostat.gateway")
 
 BAD_REQUEST = "invalid_request_error"
 QUOTA = "insufficient_quota"
+RATE = "rate_limit_error"
 SERVER = "server_error"
 UPSTREAM = "upstream_error"
 
@@ -59,6 +61,7 @@ FORMS: dict[type[RheostatError], Form] = {
     RheostatError: Form(500, SERVER, "internal_error"),
     UnknownPriceError: Form(500, SERVER, "unknown_price"),
     BudgetExceededError: Form(402, QUOTA, "budget_exceeded"),
+    HeldBackError: Form(429, RATE, "budget_busy"),
     NoAffordableArmError: Form(402, QUOTA, "no_affordable_arm"),
     AllowanceExceededError: Form(402, QUOTA, "allowance_exceeded"),
     PolicyNotReadyError: Form(503, SERVER, "policy_not_ready"),
@@ -74,7 +77,7 @@ FORMS: dict[type[RheostatError], Form] = {
 }
 """The nearest class wins, so an error that is not here looks like its parent."""
 
-STATUS_OF_CODE = {"model_not_found": 404}
+STATUS_OF_CODE = {"model_not_found": 404, "model_not_allowed": 403}
 """Codes of RequestError that OpenAI answers with a status other than 400."""
 
 NO_JSON = "send the body as JSON, with the header Content-Type: application/json"
@@ -109,7 +112,9 @@ def described(error: RheostatError, now: datetime) -> Described:
             "requested_usd": float(to_usd(error.asked_nano_usd)),
             "resets_at": facts.resets_at.isoformat() if facts.resets_at else None,
         }
-        if facts.resets_at is not None:
+        if isinstance(error, HeldBackError):
+            headers |= _retry_after(error.retry_after_s)
+        elif facts.resets_at is not None:
             headers |= _retry_after((facts.resets_at - now).total_seconds())
     elif isinstance(error, ProviderError | LedgerUnavailableError):
         headers |= _retry_after(error.retry_after_s)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from policies.types import AnswerKind
+from router.errors import RequestError
 from router.gateway.strict import Strict, wrong
 from router.routing.types import ChatRequest, Limits
 from router.types import Message, Task
+
+if TYPE_CHECKING:
+    from router.gateway.dependencies import Caller
+    from router.gateway.settings import GatewaySettings
 
 MAX_STOPS = 4
 MAX_METADATA = 16
@@ -244,15 +250,16 @@ class ChatBody(Body):
         """True when a stream is to end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def to_request(self, request_id: str, tenant: str, default_max_tokens: int) -> ChatRequest:
+    def to_request(self, caller: Caller, settings: GatewaySettings) -> ChatRequest:
         """Give the request as the engine knows it."""
         compute = self.compute or Compute()
+        cap = self.max_completion_tokens or self.max_tokens
         kind = compute.answer_kind
         task = Task(
             messages=tuple(message.to_message() for message in self.messages),
             answer_kind=kind or AnswerKind.TEXT,
             kind_is_declared=kind is not None,
-            max_tokens=self.max_completion_tokens or self.max_tokens or default_max_tokens,
+            max_tokens=cap or settings.default_max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -263,11 +270,12 @@ class ChatBody(Body):
             extra=self._forwarded(),
         )
         return ChatRequest(
-            request_id=request_id,
+            request_id=caller.request_id,
             model=self.model,
             task=task,
-            limits=compute.to_limits(),
-            tenant=tenant,
+            limits=_within_key(compute.to_limits(), caller.allowed_models),
+            min_max_tokens=settings.min_max_tokens if cap is None else None,
+            tenant=caller.tenant,
             user=self.user,
             metadata=self.metadata or {},
         )
@@ -319,3 +327,15 @@ class Feedback(Body):
     def judged_quality(self) -> float:
         """The quality, in [0, 1]."""
         return float(bool(self.correct)) if self.quality is None else self.quality
+
+
+def _within_key(limits: Limits, allowed_models: tuple[str, ...] | None) -> Limits:
+    """Keep to the models that the key allows; RequestError where none is left."""
+    if allowed_models is None:
+        return limits
+    asked = limits.allowed_models
+    kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
+    if not kept:
+        msg = f"this key may use {', '.join(allowed_models)} alone; allow one of them"
+        raise RequestError(msg, param="compute.allowed_models", code="model_not_allowed")
+    return replace(limits, allowed_models=kept)

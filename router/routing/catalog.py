@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cost_models.pricing import PriceBook
 from cost_models.types import Arm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from cost_models.estimates import Throughput
     from cost_models.pricing import Price
@@ -44,10 +46,25 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models by shown name and strategies by canonical text, in the order of the config."""
+    """Models by shown name and strategies by canonical text, in the order of the config.
+
+    ``prices`` has those models whose price changes on a day, by their shown names.
+    """
 
     models: Mapping[str, Model]
     strategies: Mapping[str, Strategy]
+    prices: PriceBook = field(default_factory=PriceBook)
+
+    def on(self, day: date) -> Catalog:
+        """Give the catalog with the prices of a day."""
+        if not self.prices.entries:
+            return self
+        changing = {entry.model for entry in self.prices.entries}
+        models = {
+            name: replace(model, price=self.prices.price(name, day)) if name in changing else model
+            for name, model in self.models.items()
+        }
+        return replace(self, models=models)
 
     @property
     def arms(self) -> tuple[Arm, ...]:

@@ -19,6 +19,7 @@ from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
 from router.providers.metered import Allowance, Meter
+from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.types import Served
 from router.strategies.direct import Direct
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLIENT_LEFT = "the client left"
+OPENING_LOST = "the ledger failed while the hold was written"
+MAX_DOUBTFUL = 10_000
+"""Openings without an answer to look for later. The first of an outage are kept: only what was
+under way at its beginning can have been written."""
+
+DOUBTFUL_AT_ONCE = 500
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -48,16 +55,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def scopes_of(tenant: str, user: str | None = None) -> tuple[str, ...]:
+    """Name the scopes whose budgets a request of ``tenant`` for its end user has to fit."""
+    scopes = (ORGANISATION, f"key:{tenant}")
+    return scopes if user is None else (*scopes, f"user:{user}")
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
 
+    A request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
     The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
     conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
     alive; one that was silent for ``stale_after_s`` is dead.
     """
 
     request_timeout_s: float = 300.0
+    budget_wait_s: float = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
     heartbeat_s: float = 10.0
@@ -92,6 +107,7 @@ class RoutingService:
     clock: Callable[[], datetime] = utc_now
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
+    _doubtful: deque[str] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
@@ -124,7 +140,7 @@ class RoutingService:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
         try:
-            answer = await run.offer.strategy.run(request.task, run.meter)
+            answer = await run.offer.strategy.run(run.request.task, run.meter)
         except BaseException as error:
             await self._settle(run, None, error)
             raise
@@ -136,7 +152,7 @@ class RoutingService:
         A plain call streams as the upstream does; any other strategy gives its answer whole.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, request.task
+        strategy, task = run.offer.strategy, run.request.task
         try:
             if isinstance(strategy, Direct) and task.n == 1:
                 text, finish_reason = "", "stop"
@@ -169,48 +185,58 @@ class RoutingService:
         return []
 
     def _consider(self, request: ChatRequest) -> Choice:
-        return self.chooser.consider(request, offers(self.catalog, request))
+        today = self.clock().date()
+        return self.chooser.consider(request, offers(self.catalog.on(today), request))
 
     async def _begin(self, request: ChatRequest) -> _Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
-        An arm that does not fit what is left is passed over for the best one that does.
+        What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
+        vain, or cannot be served.
         """
         started_s = time.monotonic()
         asked = self._asked(request)
-        choice = self._consider(request)
+        attempt = Attempt(request, self._consider(request))
+        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
         while True:
             try:
-                decision = choice.decide()
+                decision = attempt.choice.decide()
             except NoAffordableArmError as error:
                 await self._refuse(Refusal(asked, str(error)))
                 raise
-            offer = choice.offer(decision.arm)
+            offer = attempt.choice.offer(decision.arm)
             entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
-            opening = asyncio.ensure_future(
-                asyncio.to_thread(self.ledger.open, entry, self.clock())
-            )
             try:
-                entry_id = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                self._keep(asyncio.ensure_future(self._undo(opening)))
-                raise
+                entry_id = await self._open(entry, attempt.wait_s)
             except BudgetExceededError as error:
-                facts = error.facts
-                free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
-                cheaper = choice.within(min(free, offer.worst_case_nano_usd - 1))
-                if cheaper is None:
+                following = admission.after(attempt, offer, error)
+                if following is None:
                     await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
                     raise
-                choice = cheaper
+                attempt = following
             else:
                 meter = self._meter(offer)
-                return _Run(request, entry_id, offer, decision, meter, started_s)
+                return _Run(attempt.request, entry_id, offer, decision, meter, started_s)
+
+    async def _open(self, entry: OpenEntry, wait_s: float) -> int:
+        """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
+        opening = self.ledger.opening(entry, self.clock(), wait_s)
+        opened = asyncio.wrap_future(opening.future)
+        try:
+            return await asyncio.shield(opened)
+        except LedgerUnavailableError:
+            if len(self._doubtful) < MAX_DOUBTFUL:
+                self._doubtful.append(entry.asked.query.query_id)
+            raise
+        except asyncio.CancelledError:
+            self.ledger.withdraw(opening)
+            self._keep(asyncio.ensure_future(self._undo(opened)))
+            raise
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Write a refusal down; a ledger that cannot take it does not change what is answered."""
         try:
-            await self._kept(asyncio.to_thread(self.ledger.refuse, refusal, self.clock()))
+            await self._kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
         except LedgerError as error:
             LOG.warning("a refusal was not written to the ledger: %s", error)
 
@@ -227,7 +253,7 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=(ORGANISATION, f"key:{request.tenant}"),
+            scopes=scopes_of(request.tenant, request.user),
             end_user=request.user,
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,
@@ -283,12 +309,12 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(asyncio.to_thread(self._write, settle))
+        return await self._kept(self._write(settle))
 
-    def _write(self, settle: SettleEntry) -> Settlement:
+    async def _write(self, settle: SettleEntry) -> Settlement:
         """Settle an entry, or keep it for later if the ledger cannot take it now."""
         try:
-            return self.ledger.settle(settle, self.clock())
+            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
             self._unsettled.append(settle)
@@ -305,12 +331,22 @@ class RoutingService:
                 LOG.warning("entry %d stays open: %s", self._unsettled[0].entry_id, error)
             self._unsettled.popleft()
 
+    def _close_doubtful(self) -> None:
+        """Settle at nothing what was opened after all though the ledger failed to say so."""
+        while self._doubtful:
+            some = [self._doubtful[i] for i in range(min(len(self._doubtful), DOUBTFUL_AT_ONCE))]
+            for entry_id in self.ledger.find_open(some):
+                lost = SettleEntry(entry_id, (), 0.0, complete=False, error=OPENING_LOST)
+                self.ledger.settle(lost, self.clock())
+            for _ in some:
+                self._doubtful.popleft()
+
     async def _undo(self, opening: asyncio.Future[int]) -> None:
         """Settle at nothing an entry whose client left while its hold was being written."""
         with suppress(RheostatError):
             entry_id = await opening
             settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
-            await asyncio.to_thread(self._write, settle)
+            await self._write(settle)
 
     async def _kept(self, work: Awaitable[T]) -> T:
         """Await ``work`` to its end even if the caller is cancelled meanwhile."""
@@ -318,8 +354,14 @@ class RoutingService:
 
     def _keep(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
         self._settling.add(work)
-        work.add_done_callback(self._settling.discard)
+        work.add_done_callback(self._done)
         return work
+
+    def _done(self, work: asyncio.Future[T]) -> None:
+        """Let go of work that has ended; whoever awaited it may be gone, with its error unread."""
+        self._settling.discard(work)
+        if not work.cancelled():
+            work.exception()
 
     async def _beat(self) -> None:
         """Beat until cancelled: an error that ended this would let others take us for dead."""
@@ -331,16 +373,19 @@ class RoutingService:
                 LOG.warning("the heartbeat met an error: %s", error)
 
     def _tend(self) -> None:
-        """Say that this replica lives, charge what dead ones left open, follow promotions."""
+        """Say that we live, charge for dead ones, tell of thresholds, follow policies."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
+        self._close_doubtful()
         for entry in self.ledger.recover(now, self.settings.stale_after_s):
             LOG.warning(
                 "request %s was left open by a dead process; charged %d nano-USD, in doubt",
                 entry.request_id,
                 entry.charged_nano_usd,
             )
+        for alert in self.ledger.alerts(now):
+            LOG.warning("%s", alert)
         self.chooser.follow(self.ledger)
 
 

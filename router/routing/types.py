@@ -32,12 +32,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name."""
+    """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name.
+
+    ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
+    None leaves it alone, since the client set it.
+    """
 
     request_id: str
     model: str
     task: Task
     limits: Limits = field(default_factory=Limits)
+    min_max_tokens: int | None = None
     tenant: str = "default"
     user: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

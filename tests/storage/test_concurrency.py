@@ -122,12 +122,12 @@ def test_a_transaction_that_lost_a_deadlock_is_run_again(empty_url: str, now: da
 
 def _open_windows(session: Session, now: datetime) -> list[tuple[int, datetime]]:
     from storage.budgets import budgets_in_force  # noqa: PLC0415
-    from storage.holds import _open_window  # noqa: PLC0415
+    from storage.holds import open_window  # noqa: PLC0415
 
     keys = []
     for known in budgets_in_force(session):
         start = known.window(now).start
-        _open_window(session, known, start)
+        open_window(session, known, start)
         keys.append((known.budget_id, start))
     return keys
 

@@ -35,7 +35,7 @@ async def create_completion(
     caller: CallerDep,
 ) -> Response:
     """Answer a conversation with the arm that the policy picks; 402 when the budget is spent."""
-    asked = body.to_request(caller.request_id, caller.tenant, settings.default_max_tokens)
+    asked = body.to_request(caller, settings)
     created = int(settings.clock().timestamp())
     if not body.stream:
         served = await unless_gone(request.receive, engine.answer(asked))

@@ -17,6 +17,6 @@ async def create_plan(
     body: ChatBody, engine: EngineDep, settings: SettingsDep, caller: CallerDep
 ) -> Response:
     """Show every arm with its predictions, and the decision; costs nothing."""
-    asked = body.to_request(caller.request_id, caller.tenant, settings.default_max_tokens)
+    asked = body.to_request(caller, settings)
     plan = await engine.plan(asked)
     return Response(dumps(to_plan(plan)), media_type="application/json")

@@ -8,7 +8,7 @@ import pytest
 from scripted_engine import ScriptedEngine
 
 from router.gateway.app import create_app
-from router.gateway.auth import Keyring
+from router.gateway.auth import EVERYBODY, Keyring, Tenant
 from router.gateway.door import OPEN_PATHS
 from router.gateway.settings import GatewaySettings
 
@@ -74,20 +74,23 @@ def test_a_body_is_not_read_without_a_key(serve: Serve) -> None:
     assert response.status_code == 401
 
 
-def test_in_open_mode_everybody_is_the_default_tenant() -> None:
+@pytest.mark.anyio
+async def test_in_open_mode_everybody_is_the_default_tenant() -> None:
     """A key that comes along is not looked at: SDKs always send one."""
-    assert Keyring(None).tenant(None) == "default"
-    assert Keyring(None).tenant(b"Bearer whatever") == "default"
+    ring = Keyring(GatewaySettings())
+    assert await ring.tenant(None) == EVERYBODY
+    assert await ring.tenant(b"Bearer whatever") == EVERYBODY
 
 
-def test_a_scheme_is_read_in_any_case_and_an_empty_key_is_none() -> None:
+@pytest.mark.anyio
+async def test_a_scheme_is_read_in_any_case_and_an_empty_key_is_none() -> None:
     """As HTTP has it."""
-    ring = Keyring(KEYS.keys)
-    assert ring.tenant(b"bearer key-of-bob") == "bob"
-    assert ring.tenant(b"Bearer ") is None
+    ring = Keyring(KEYS)
+    assert await ring.tenant(b"bearer key-of-bob") == Tenant("bob")
+    assert await ring.tenant(b"Bearer ") is None
 
 
 def test_a_keyring_tells_no_key() -> None:
     """Neither the ring nor the settings show a key when they are printed."""
-    ring = Keyring(KEYS.keys)
+    ring = Keyring(KEYS)
     assert "key-of" not in f"{ring!r} {vars(ring)!r} {KEYS!r}"

@@ -23,7 +23,7 @@ from parts import (
     catalog,
     scripted,
 )
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetExceededError
@@ -41,7 +41,7 @@ from router.routing.service import RoutingService, ServiceSettings
 from router.routing.types import Served
 from router.types import Chunk
 from storage.engine import create_ledger_engine
-from storage.errors import EntryNotFoundError, LedgerBusyError
+from storage.errors import EntryNotFoundError, LedgerBusyError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, open_entry
 from storage.models import (
     Base,
@@ -60,6 +60,7 @@ from storage.store import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Connection
     from upstream import Upstream
 
     from cost_models.errors import BudgetFacts
@@ -628,8 +629,8 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
             Reply("4", delay_s=60),
         )[fate]
 
-    limit = 20 * WORST
-    serving = service(ledger, script, limit=limit)
+    limit = 10 * WORST
+    serving = service(ledger, script, limit=limit, budget_wait_s=1)
     requests = [asks(text=f"say {i}") for i in range(40)]
     tasks = [asyncio.create_task(serving.answer(request)) for request in requests]
     await until(lambda: all(task.done() for i, task in enumerate(tasks) if i % 5 < 4))
@@ -643,7 +644,8 @@ async def test_whatever_happens_to_many_requests_the_books_agree(ledger: Ledger)
     assert facts.spent_nano_usd == sum(entry.cost_nano_usd for entry in entries) <= limit
     by_end: dict[type, set[str]] = {}
     for request, end in zip(requests, ended, strict=True):
-        by_end.setdefault(type(end), set()).add(request.request_id)
+        kind = BudgetExceededError if isinstance(end, BudgetExceededError) else type(end)
+        by_end.setdefault(kind, set()).add(request.request_id)
     assert by_end.keys() == {
         Served,
         ProviderError,
@@ -792,6 +794,35 @@ async def test_closing_settles_what_the_ledger_could_not_take(sqlite_ledger: Led
     assert stands_at(sqlite_ledger, 0, WORST)
     await serving.aclose()
     assert stands_at(sqlite_ledger, USED)
+
+
+async def test_a_hold_whose_commit_was_not_confirmed_is_given_back(
+    sqlite_ledger: Ledger,
+) -> None:
+    """The client hears that the ledger failed; a heartbeat finds what was opened after all."""
+    serving = service(sqlite_ledger)
+    await serving.start()
+    request = asks()
+    lost = []
+
+    @event.listens_for(sqlite_ledger.engine, "commit")
+    def lose_the_answer(connection: Connection) -> None:
+        if not lost:
+            lost.append(connection)
+            connection.connection.commit()
+            msg = "the connection broke after the commit"
+            raise LedgerUnavailableError(msg)
+
+    with pytest.raises(LedgerUnavailableError):
+        await serving.answer(request)
+    assert only(sqlite_ledger).status is EntryStatus.OPEN
+    assert stands_at(sqlite_ledger, 0, WORST)
+    await asyncio.to_thread(serving._tend)  # noqa: SLF001 - what a heartbeat does
+    entry = only(sqlite_ledger)
+    assert (entry.status, entry.complete) == (EntryStatus.SETTLED, False)
+    assert "while the hold was written" in entry.error
+    assert stands_at(sqlite_ledger, 0)
+    await serving.aclose()
 
 
 # Feedback, readiness

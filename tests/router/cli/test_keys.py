@@ -1,0 +1,101 @@
+"""``rheostat keys``, and a gateway that is opened with what it prints."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from router.cli.build import build_app
+from router.gateway.background import serving
+from router.gateway.config import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Cli
+
+AUTH = "auth: {mode: keys, pepper: 'a pepper of some length'}\n"
+
+
+@pytest.fixture
+def guarded(config: Path) -> Path:
+    """Let nobody in without a key of the ledger."""
+    config.write_text(config.read_text().rstrip() + "\n" + AUTH)
+    return config
+
+
+@contextmanager
+def open_gateway(config: Path) -> Iterator[httpx.Client]:
+    """Serve a configuration; give a client of it."""
+    with (
+        serving(build_app(load(config))) as base_url,
+        httpx.Client(base_url=base_url, trust_env=False, timeout=60) as client,
+    ):
+        yield client
+
+
+def ask(client: httpx.Client, key: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - a body
+    """Ask with a key."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": "2+2?"}], **more}
+    headers = {"authorization": f"Bearer {key}"}
+    return client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def test_a_key_opens_the_gateway_for_its_models_alone(cli: Cli, guarded: Path) -> None:
+    """Made, used, shown without its secret, replaced, ended."""
+    made = cli("keys", "create", "acme", "--model", "small", "--config", guarded)
+    assert made.exit_code == 0, made.output
+    key = made.stdout.splitlines()[0]
+    key_id, secret = key.split("_", 2)[1:]
+    listed = cli("keys", "list", "--config", guarded).stdout
+    assert key_id in listed
+    assert "acme" in listed
+    assert secret not in listed
+    with open_gateway(guarded) as client:
+        assert ask(client, "rh_nobody_nothing").status_code == 401
+        served = ask(client, key)
+        assert served.status_code == 200, served.text
+        assert served.json()["compute"]["model"] == "small"
+        for more in ({"model": "large"}, {"compute": {"allowed_models": ["large"]}}):
+            assert ask(client, key, **more).status_code in {400, 403}
+        refused = ask(client, key, compute={"allowed_models": ["large"]})
+        assert refused.json()["error"]["code"] == "model_not_allowed"
+        rotated = cli("keys", "rotate", key_id, "--overlap-hours", 0, "--config", guarded)
+        new = rotated.stdout.splitlines()[0]
+        assert ask(client, new).status_code == 200
+    assert cli("keys", "revoke", key_id, "--config", guarded).exit_code == 0
+    assert "revoked" in cli("keys", "list", "--config", guarded).stdout
+    with open_gateway(guarded) as client:
+        assert ask(client, key).status_code == 401
+        assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(("create", "a", "--model", "huge"), "no model 'huge'", id="model"),
+        pytest.param(("revoke", "nobody"), "no valid key 'nobody'", id="revoke"),
+        pytest.param(("rotate", "nobody"), "no valid key 'nobody'", id="rotate"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    cli: Cli, guarded: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    """On standard error, with status 1."""
+    done = cli("keys", *arguments, "--config", guarded)
+    assert done.exit_code == 1
+    assert told in done.stderr
+
+
+def test_without_a_pepper_there_are_no_keys_in_the_ledger(cli: Cli, config: Path) -> None:
+    """The message says what to write; a pepper in mode open, or a short one, is refused."""
+    done = cli("keys", "create", "a", "--config", config)
+    assert done.exit_code == 1
+    assert "pepper" in done.stderr
+    for auth in ("{mode: open, pepper: 'a pepper of some length'}", "{mode: keys, pepper: short}"):
+        config.write_text(config.read_text().split("auth:")[0].rstrip() + f"\nauth: {auth}\n")
+        assert cli("config", "check", "--config", config).exit_code == 1

@@ -1,0 +1,151 @@
+"""Keys of the ledger: what opens, until when, for which models, and what is kept of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from router.gateway.auth import REMEMBERED_S, Keyring, Tenant
+from router.gateway.settings import GatewaySettings
+from storage.errors import KeyNotFoundError, LedgerUnavailableError
+from storage.keys import create_key, find_key, id_of, list_keys, revoke_key, rotate_key
+
+if TYPE_CHECKING:
+    from storage.keys import Key
+    from storage.store import Ledger
+
+pytestmark = pytest.mark.anyio
+
+PEPPER = "a pepper of some length"
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Gate:
+    """A keyring over a ledger, with a clock that can be put forward."""
+
+    ledger: Ledger
+    now: datetime = NOW
+    pepper: str = PEPPER
+    ring: Keyring = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin with nothing remembered, as a gateway that starts."""
+
+        def find(key_id: str) -> Key | None:
+            return self.ledger.read(lambda session: find_key(session, key_id))
+
+        self.ring = Keyring(
+            GatewaySettings(
+                keys={"static": "key-of-static"},
+                pepper=self.pepper,
+                find_key=find,
+                clock=lambda: self.now,
+            )
+        )
+
+    async def tenant(self, shown: str) -> Tenant | None:
+        """Knock."""
+        return await self.ring.tenant(f"Bearer {shown}".encode())
+
+    def made(self, name: str = "acme", **more: object) -> str:
+        """Make a key."""
+        return self.ledger.write(lambda s: create_key(s, name, PEPPER, NOW, **more))  # type: ignore[arg-type] - fields by name
+
+
+async def test_a_key_opens_beside_the_static_ones_and_a_wrong_one_does_not(ledger: Ledger) -> None:
+    """The right id with another secret, another pepper, or a cut key: nobody."""
+    gate = Gate(ledger)
+    shown = gate.made()
+    assert await gate.tenant(shown) == Tenant("acme")
+    assert await gate.tenant("key-of-static") == Tenant("static")
+    for wrong in (shown[:-1], f"{shown}x", "rh_000000000000_secret", "rh__", "rh_\ud800", ""):
+        assert await gate.ring.tenant(b"Bearer " + wrong.encode(errors="replace")) is None
+    assert await Gate(ledger, pepper="some other pepper").tenant(shown) is None
+
+
+async def test_the_secret_is_nowhere_in_the_ledger(ledger: Ledger) -> None:
+    """Nor does printing what is kept show it."""
+    gate = Gate(ledger)
+    shown = gate.made()
+    secret = shown.split("_", 2)[2]
+    rows = ledger.read(lambda s: [tuple(row) for row in s.execute(text("SELECT * FROM keys"))])
+    assert len(rows) == 1
+    assert str(id_of(shown)) in str(rows)
+    assert secret not in str(rows)
+    assert shown not in repr(ledger.read(list_keys))
+
+
+async def test_a_key_ends_when_it_was_said_to(ledger: Ledger) -> None:
+    """To the instant."""
+    gate = Gate(ledger)
+    shown = gate.made(expires_at=NOW + timedelta(hours=1))
+    gate.now = NOW + timedelta(minutes=59)
+    assert await gate.tenant(shown) == Tenant("acme")
+    gate.now = NOW + timedelta(hours=1)
+    assert await gate.tenant(shown) is None
+
+
+async def test_a_revoked_key_is_refused_within_a_second(ledger: Ledger) -> None:
+    """By a gateway that let it in a moment ago; revoking again changes nothing."""
+    gate = Gate(ledger)
+    shown = gate.made()
+    key_id = str(id_of(shown))
+    assert await gate.tenant(shown) is not None
+    for _ in range(2):
+        ledger.write(lambda s: revoke_key(s, key_id, NOW))
+    end = time.monotonic() + REMEMBERED_S + 1
+    while await gate.tenant(shown) is not None:
+        assert time.monotonic() < end
+        time.sleep(0.02)  # noqa: ASYNC251 - nothing else runs
+    with pytest.raises(KeyNotFoundError):
+        ledger.write(lambda s: revoke_key(s, "nobody", NOW))
+
+
+async def test_a_rotated_key_and_its_successor_both_open_during_the_overlap(
+    ledger: Ledger,
+) -> None:
+    """With the same name and models; then the new one alone, and the old cannot be rotated."""
+    gate = Gate(ledger)
+    old = gate.made(allowed_models=["small"])
+    until = NOW + timedelta(hours=24)
+    new = ledger.write(lambda s: rotate_key(s, str(id_of(old)), PEPPER, NOW, old_until=until))
+    same = Tenant("acme", ("small",))
+    assert [await gate.tenant(old), await gate.tenant(new)] == [same, same]
+    gate.now = until
+    assert [await gate.tenant(old), await gate.tenant(new)] == [None, same]
+    with pytest.raises(KeyNotFoundError):
+        ledger.write(lambda s: rotate_key(s, str(id_of(old)), PEPPER, until, old_until=until))
+
+
+async def test_a_rotation_does_not_lengthen_the_life_of_a_key(ledger: Ledger) -> None:
+    """One that ends before the overlap does still ends then."""
+    gate = Gate(ledger)
+    soon = NOW + timedelta(minutes=5)
+    old = gate.made(expires_at=soon)
+    ledger.write(
+        lambda s: rotate_key(s, str(id_of(old)), PEPPER, NOW, old_until=NOW + timedelta(hours=24))
+    )
+    gate.now = soon
+    assert await gate.tenant(old) is None
+
+
+async def test_a_ledger_that_cannot_be_read_is_no_wrong_key(sqlite_ledger: Ledger) -> None:
+    """Nobody knows whether the key is right: that is an error of ours, not of the client."""
+
+    def unreachable(_key_id: str) -> Key | None:
+        msg = "the server is gone"
+        raise LedgerUnavailableError(msg)
+
+    shown = Gate(sqlite_ledger).made()
+    settings = GatewaySettings(keys={}, pepper=PEPPER, find_key=unreachable)
+    with pytest.raises(LedgerUnavailableError):
+        await Keyring(settings).tenant(f"Bearer {shown}".encode())

@@ -1,0 +1,103 @@
+"""Thresholds: told of once per window, by one process."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cost_models.budgets import Budget, Period
+from storage.engine import create_ledger_engine
+from storage.ledger import SettleEntry
+from storage.store import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from storage.ledger import Call, OpenEntry
+
+    Spend = Callable[[int, datetime], None]
+
+
+@pytest.fixture
+def spend(ledger: Ledger, opening: Callable[..., OpenEntry], call: Callable[..., Call]) -> Spend:
+    """Spend an amount of the organisation's money."""
+    names = iter(range(1000))
+
+    def pay(amount: int, now: datetime) -> None:
+        entry_id = ledger.open(opening(f"q{next(names)}", amount), now)
+        ledger.settle(SettleEntry(entry_id, (call(amount),), latency_s=0), now)
+
+    return pay
+
+
+def percents(ledger: Ledger, now: datetime) -> list[int]:
+    """Thresholds that are told of now."""
+    return [alert.percent for alert in ledger.alerts(now)]
+
+
+def test_each_threshold_is_told_of_once_in_a_window(
+    ledger: Ledger, spend: Spend, now: datetime
+) -> None:
+    """To the nano-USD, again on the next day, and only the highest that was passed at once."""
+    ledger.declare_budgets([Budget("organisation", Period.DAY, 1000)])
+    assert percents(ledger, now) == []
+    spend(499, now)
+    assert percents(ledger, now) == []
+    spend(1, now)
+    (alert,) = ledger.alerts(now)
+    assert alert.percent == 50
+    assert "the day budget of 'organisation' has spent 50 % or more" in str(alert)
+    assert percents(ledger, now) == []
+    spend(500, now)
+    assert percents(ledger, now) == [100]
+    assert percents(ledger, now) == []
+    tomorrow = now + timedelta(days=1)
+    assert percents(ledger, tomorrow) == []
+    spend(800, tomorrow)
+    assert percents(ledger, tomorrow) == [80]
+
+
+def test_a_hold_is_not_spending_and_no_limit_no_threshold(
+    ledger: Ledger, opening: Callable[..., OpenEntry], now: datetime
+) -> None:
+    """What is held may come back; a limit of 0 is always used up."""
+    ledger.declare_budgets(
+        [Budget("organisation", Period.DAY, 100), Budget("key:none", Period.DAY, 0)]
+    )
+    ledger.open(opening("q", 100), now)
+    assert percents(ledger, now) == []
+
+
+def test_of_two_processes_one_tells(ledger: Ledger, spend: Spend, now: datetime) -> None:
+    """Whoever sees it first."""
+    ledger.declare_budgets([Budget("organisation", Period.TOTAL, 100)])
+    other = Ledger(create_ledger_engine(ledger.engine.url.render_as_string(hide_password=False)))
+    spend(90, now)
+    assert [percents(other, now), percents(ledger, now)] == [[80], []]
+    other.close()
+
+
+def test_each_window_of_a_scope_has_its_own_limit_and_thresholds(
+    ledger: Ledger, spend: Spend, now: datetime
+) -> None:
+    """A day, a week and a month count the same spending against limits of their own."""
+    ledger.declare_budgets(
+        [
+            Budget("organisation", Period.DAY, 100),
+            Budget("organisation", Period.WEEK, 160),
+            Budget("organisation", Period.MONTH, 1000),
+        ]
+    )
+    spend(90, now)
+    told = {(a.status.facts.period, a.percent) for a in ledger.alerts(now)}
+    assert told == {("day", 80), ("week", 50)}
+    tomorrow = now + timedelta(days=1)
+    spend(70, tomorrow)
+    told = {(a.status.facts.period, a.percent) for a in ledger.alerts(tomorrow)}
+    assert told == {("day", 50), ("week", 100)}
+    standing = {s.facts.period: s.free_nano_usd for s in ledger.budget_status(tomorrow)}
+    assert standing == {"day": 30, "week": 0, "month": 840}
+    assert ledger.examine() == []
