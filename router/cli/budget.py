@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 budget_app = typer.Typer(help="Where limits stand, and which apply.", no_args_is_help=True)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, in whole nano-USD.")]
+SHOWN = "%Y-%m-%d %H:%M"
 DEFAULT_CONFIG = Path("rheostat.yaml")
 PLACES = 9
 
@@ -73,8 +74,8 @@ def _show(standing: Sequence[BudgetStatus], *, as_json: bool) -> None:
     table = plain_table("budget", "limit", "spent", "held", "free")
     for found in standing:
         facts = found.facts
-        until = facts.resets_at.isoformat() if facts.resets_at else "never ends"
-        since = "" if facts.resets_at is None else f"{found.window_start.isoformat()} to\n  "
+        until = f"{facts.resets_at:{SHOWN}} UTC" if facts.resets_at else "never ends"
+        since = "" if facts.resets_at is None else f"{found.window_start:{SHOWN}} to\n  "
         amounts = (
             facts.limit_nano_usd,
             facts.spent_nano_usd,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -66,8 +67,8 @@ class Verifier(Protocol):
         ...
 
 
-class Rule:
-    """The half of a verifier that every rule shares: it asks no model and costs nothing."""
+class WithoutCalls:
+    """What verifiers share that draw no sample from the request's model."""
 
     __slots__ = ()
 
@@ -83,10 +84,16 @@ class Rule:
         """Make no call."""
         return ()
 
+
+class Rule(WithoutCalls, ABC):
+    """A verifier that judges at once, in this process, by a rule of its own."""
+
+    __slots__ = ()
+
     async def verify(self, task: Task, answer: Answer, sampler: Sampler | None = None) -> Verdict:  # noqa: ARG002 - protocol
         """Judge ``answer`` by the rule."""
         return self.judge(task, answer)
 
+    @abstractmethod
     def judge(self, task: Task, answer: Answer) -> Verdict:
         """Apply the rule; never raises on odd text."""
-        raise NotImplementedError

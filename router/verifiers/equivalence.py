@@ -23,7 +23,7 @@ from policies.types import AnswerKind
 from router import answers
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number
-from router.verifiers.base import Demands, Rule, Verdict
+from router.verifiers.base import Demands, Verdict, WithoutCalls
 
 if TYPE_CHECKING:
     from router.providers.base import Sampler
@@ -35,7 +35,7 @@ START_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class EquivalenceVerifier(Rule):
+class EquivalenceVerifier(WithoutCalls):
     """Right is an answer that is mathematically equal to ``expected``, a formula or LaTeX.
 
     Needs ``rheostat[verify]``. A comparison that takes longer than ``timeout_s`` is "cannot say".

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number, unknown
-from router.verifiers.base import Demands, Rule, Verdict
+from router.verifiers.base import Demands, Verdict, WithoutCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ GROUP = "rheostat.verifiers"
 
 
 @dataclass(frozen=True, slots=True)
-class PredicateVerifier(Rule):
+class PredicateVerifier(WithoutCalls):
     """Ask the function that is announced as ``entry`` in the group ``rheostat.verifiers``.
 
     It is called in a worker thread as ``function(question, answer)``, both text, and gives a

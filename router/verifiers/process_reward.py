@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number, one_of
 from router.providers.reward import PLAIN, VLLM, RewardModel
-from router.verifiers.base import Demands, Rule, Verdict
+from router.verifiers.base import Demands, Verdict, WithoutCalls
 from router.verifiers.steps import aggregate, aggregation, split_steps
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessRewardVerifier(Rule):
+class ProcessRewardVerifier(WithoutCalls):
     """Ask the reward model ``model`` at ``url`` for the quality of every step.
 
     ``form`` is ``vllm`` (the server's address, without ``/pooling``) or ``plain``; see

@@ -31,16 +31,23 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    """Run the demo twice on one round of questions."""
+    """Run the demo twice on one round of questions: asked to simulate, and without an index."""
     home = tmp_path_factory.mktemp("demo")
+    env = {
+        "COLUMNS": "100",
+        "RHEOSTAT_HOME": str(home / "no-weights"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+        "UV_OFFLINE": "1",
+    }
 
     def run(*arguments: object) -> Result:
-        done = CliRunner(env={"COLUMNS": "100"}).invoke(app, [str(a) for a in arguments])
+        done = CliRunner(env=env).invoke(app, [str(a) for a in arguments])
         assert done.exit_code == 0, done.output
         return done
 
-    ask = ("demo", "--simulated", "--questions", 9, "--seconds", 30, "--home", home)
-    first, second = run(*ask).stdout, run(*ask).stdout
+    ask = ("demo", "--questions", 9, "--seconds", 30, "--home", home)
+    first, second = run(*ask, "--simulated").stdout, run(*ask, "--light").stdout
     config = home / "simulated" / "rheostat.yaml"
     report = json.loads(run("report", "--config", config, "--json").stdout)
     return Shown(first, second, report, run("doctor", "--config", config))
@@ -82,3 +89,11 @@ def test_commands_to_try_next_run_as_they_are_printed(shown: Shown) -> None:
     lines = [line.split() for line in tried if line.strip()]
     assert [line[1] for line in lines] == ["report", "plan", "serve"]
     assert all(Path(line[line.index("--config") + 1]).is_file() for line in lines)
+
+
+def test_weights_that_cannot_be_fetched_are_said_and_simulated(shown: Shown) -> None:
+    """Licence and size come first, then why there are none; the rest says SIMULATED."""
+    told = " ".join(shown.second.split())
+    assert "98 MB, licence Apache-2.0" in told
+    assert "could not be downloaded" in told
+    assert told.count("(SIMULATED models: no language model ran)") == 5
