@@ -4,13 +4,15 @@
 BIN := .venv/bin
 DEMO := .venv/.demo-installed
 DEV := .venv/.dev-installed
+TRL := .venv/.trl
+DATASETS := datasets>=4
 INSTALL := requirements/install.sh
 LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench faults format lock weights clean
+.PHONY: help demo test check docs bench faults trl format lock weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,14 @@ bench: $(DEV) ## measure imports, `rheostat --help`, and the ledger's requests p
 
 faults: $(DEV) ## the long form of the tests of faults: crowds, kill -9, a database that goes away
 	RHEOSTAT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+
+trl: $(DEV) ## load the exports for fine-tuning with `datasets`, which is fetched for it into .venv/.trl
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --target $(TRL) '$(DATASETS)'; \
+	else \
+		$(BIN)/python -m pip install --quiet --upgrade --target $(TRL) '$(DATASETS)'; \
+	fi
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(TRL) $(BIN)/python -m pytest tests/policies/test_finetuning_datasets.py $(ARGS)
 
 format: $(DEV) ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .

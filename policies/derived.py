@@ -1,18 +1,20 @@
 """Arms derived from recorded samples: what voting over them would have given, and cost.
 
-The expected result over the order of the samples is computed, not one lucky draw.
+The expected result over the order of the samples is computed, not one lucky draw: exactly where a
+number of samples is drawn at once, over many random orders where drawing may stop early.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import betainc
 
 from policies.cascades import Played
+from policies.combinatorics import expected_highest, leading
 from policies.errors import OutcomeError
 from policies.outcomes import OutcomeTable
 
@@ -57,20 +59,21 @@ def derive_self_consistency(
 ) -> OutcomeTable:
     """Make the outcomes of ``arm``: voting over the samples recorded of ``source``.
 
-    One row a query, over 200 random orders of its samples; a tie goes to the earliest answer, a
-    sample without an answer has no vote. The samples of one batch are one call and pay its prompt
+    One row a query, expected over the orders of its samples: exactly where all are drawn at once,
+    else over 200 random orders. A tie goes to the earliest answer, a sample without an answer has
+    no vote. The samples of one batch are one call and pay its prompt
     once, where the cost is linear in recorded tokens; else each pays its recorded cost. Queries
     with fewer samples than ``voting.samples`` are left out; OutcomeError if that leaves none.
     """
     rows = table.of_arms([source])
-    prompt_usd = _usd_per_prompt_token(rows)
+    prompt_usd = usd_per_prompt_token(rows)
     derived = [
         {
             **_vote(rows, indexes, voting, prompt_usd, seed),
             "model": arm.model,
             "strategy": arm.strategy,
         }
-        for indexes in _by_query(rows)
+        for indexes in by_query(rows)
         if len(indexes) >= voting.samples
     ]
     if not derived:
@@ -87,8 +90,8 @@ def vote(table: OutcomeTable, source: Arm, voting: Voting, seed: int = 0) -> Pla
     columns = np.full((3, len(table.query_ids)), np.nan)
     number = {query_id: i for i, query_id in enumerate(table.query_ids)}
     rows = table.of_arms([source])
-    prompt_usd = _usd_per_prompt_token(rows) if len(rows) else 0.0
-    for indexes in _by_query(rows):
+    prompt_usd = usd_per_prompt_token(rows) if len(rows) else 0.0
+    for indexes in by_query(rows):
         if len(indexes) >= voting.samples:
             made = _vote(rows, indexes, voting, prompt_usd, seed)
             found = (made["correct"], made["cost_usd"], made["n_drawn"])
@@ -96,7 +99,7 @@ def vote(table: OutcomeTable, source: Arm, voting: Voting, seed: int = 0) -> Pla
     return Played(*columns)
 
 
-def _by_query(rows: OutcomeTable) -> list[NDArray[np.intp]]:
+def by_query(rows: OutcomeTable) -> list[NDArray[np.intp]]:
     """Row numbers of each query, by sample index."""
     of_query: dict[str | None, list[int]] = {}
     for i, query_id in enumerate(rows.texts["query_id"]):
@@ -105,7 +108,7 @@ def _by_query(rows: OutcomeTable) -> list[NDArray[np.intp]]:
     return [np.array(sorted(found, key=index.__getitem__)) for found in of_query.values()]
 
 
-def _usd_per_prompt_token(rows: OutcomeTable) -> float:
+def usd_per_prompt_token(rows: OutcomeTable) -> float:
     """USD that one prompt token costs, from costs linear in tokens; 0 where they are not."""
     tokens = np.stack([rows.numbers["prompt_tokens"], rows.numbers["completion_tokens"]], axis=1)
     cost = rows.numbers["cost_usd"]
@@ -119,16 +122,79 @@ def _usd_per_prompt_token(rows: OutcomeTable) -> float:
     return float(rates[0]) if linear else 0.0
 
 
+class Tally(NamedTuple):
+    """What the samples of one query answered: how many, of what mean quality, how many nothing."""
+
+    counts: tuple[int, ...]
+    quality: tuple[float, ...]
+    silent: int
+    silent_quality: float
+
+
+def tally(rows: OutcomeTable, indexes: NDArray[np.intp]) -> Tally:
+    """Count the answers among some rows, in alphabetical order."""
+    names, code = _answers(rows, indexes)
+    quality = rows.quality[indexes]
+    silent = code < 0
+    return Tally(
+        tuple(int((code == c).sum()) for c in range(len(names))),
+        tuple(float(quality[code == c].mean()) for c in range(len(names))),
+        int(silent.sum()),
+        float(quality[silent].mean()) if silent.any() else 0.0,
+    )
+
+
+def _answers(rows: OutcomeTable, indexes: NDArray[np.intp]) -> tuple[list[str], NDArray[np.intp]]:
+    answers = [(rows.texts["answer"][i] or "").strip() for i in indexes]
+    names = sorted(set(answers) - {""})
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number.get(answer, -1) for answer in answers], dtype=np.intp)
+
+
 def _vote(
     rows: OutcomeTable, indexes: NDArray[np.intp], voting: Voting, prompt_usd: float, seed: int
 ) -> Row:
+    if len(voting.ends) == 1:
+        means = _voted_at_once(rows, indexes, voting.samples, prompt_usd)
+    else:
+        means = _voted_in_batches(rows, indexes, voting, prompt_usd, seed)
+    kept = {name: rows.texts[name][indexes[0]] for name in ("query_id", "query", "gold", "task")}
+    return {**kept, "fold": float(rows.numbers["fold"][indexes[0]]), **means}
+
+
+def drawn_at_once(
+    rows: OutcomeTable, indexes: NDArray[np.intp], k: int, prompt_usd: float
+) -> dict[str, float]:
+    """Give the expected amounts of k samples in one call, which pays its prompt once; exact."""
+    amounts = {name: rows.numbers[name][indexes] for name in AMOUNTS}
+    prompt = amounts["prompt_tokens"].mean()
+    spared = prompt_usd * prompt * (k - 1) if prompt_usd else 0.0
+    return {
+        "n_drawn": float(k),
+        "prompt_tokens": prompt,
+        "completion_tokens": k * amounts["completion_tokens"].mean(),
+        "cost_usd": k * amounts["cost_usd"].mean() - spared,
+        "latency_s": expected_highest(amounts["latency_s"], k),
+    }
+
+
+def _voted_at_once(
+    rows: OutcomeTable, indexes: NDArray[np.intp], k: int, prompt_usd: float
+) -> dict[str, float]:
+    counts, quality, silent, silent_quality = tally(rows, indexes)
+    found = leading(counts, quality, silent, k)
+    right = float(found.right.sum() + found.chance[0] * silent_quality)
+    return {"correct": float(np.minimum(1.0, right)), **drawn_at_once(rows, indexes, k, prompt_usd)}
+
+
+def _voted_in_batches(
+    rows: OutcomeTable, indexes: NDArray[np.intp], voting: Voting, prompt_usd: float, seed: int
+) -> dict[str, float]:
     query_id = rows.texts["query_id"][indexes[0]] or ""
     rng = np.random.default_rng([seed, zlib.crc32(query_id.encode(errors="replace"))])
     order = rng.permuted(np.tile(np.arange(len(indexes)), (N_ORDERS, 1)), axis=1)
     order = order[:, : voting.samples]
-    answers = [(rows.texts["answer"][i] or "").strip() for i in indexes]
-    names = sorted(set(answers) - {""})
-    code = np.array([names.index(answer) if answer else -1 for answer in answers])
+    names, code = _answers(rows, indexes)
     quality = rows.quality[indexes]
     by_answer = np.array([quality[code == c].mean() for c in range(len(names))])
     winner, n_batches = _ballot(code[order], len(names), voting)
@@ -138,8 +204,9 @@ def _vote(
     amounts = {name: rows.numbers[name][indexes][order] for name in AMOUNTS}
     taken = np.arange(order.shape[1]) < drawn[:, None]
     prompt = amounts["prompt_tokens"]
-    spared = prompt_usd * np.where(taken, prompt, 0.0).sum(axis=1) * (1.0 - n_batches / drawn)
-    means = {
+    known = prompt if prompt_usd else np.zeros(prompt.shape)
+    spared = prompt_usd * np.where(taken, known, 0.0).sum(axis=1) * (1.0 - n_batches / drawn)
+    return {
         "correct": right.mean(),
         "n_drawn": drawn.mean(),
         "prompt_tokens": (prompt[:, 0] * n_batches).mean(),
@@ -147,9 +214,6 @@ def _vote(
         "cost_usd": (np.where(taken, amounts["cost_usd"], 0.0).sum(axis=1) - spared).mean(),
         "latency_s": _latency(amounts["latency_s"], voting, n_batches).mean(),
     }
-    kept = {name: rows.texts[name][indexes[0]] for name in ("query_id", "query", "gold", "task")}
-    fold = float(rows.numbers["fold"][indexes[0]])
-    return {**kept, "fold": fold, **means}
 
 
 def _ballot(

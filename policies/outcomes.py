@@ -6,16 +6,16 @@ row that cannot be used ends the reading, with its file, row and column.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cost_models.types import Arm
 from policies.errors import OutcomeError
+from policies.reading import Read, read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,19 +50,13 @@ NOT_NEGATIVE = (
     "machine_s",
     "sample_index",
 )
+MAX_SHOWN = 80
+MAX_BITS = 256
 WORDS = {
     "true": 1.0,
     "false": 0.0,
     **dict.fromkeys(("", "null", "none", "nan"), float("nan")),
 }
-
-
-class Read(NamedTuple):
-    """Columns as they were read, all of one length, absent values None; ``rows`` counts them."""
-
-    source: str
-    columns: Mapping[str, Sequence[Any]]
-    rows: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,94 +222,25 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
 
 
 def read_outcomes(path: Path, tasks: Sequence[str] = ()) -> OutcomeTable:
-    """Read JSONL (``.jsonl``, ``.jsonl.gz``), CSV (``.csv``) or Parquet (``.parquet``).
+    """Read ``.jsonl``, ``.csv`` (both also with ``.gz``) or ``.parquet``.
 
     Rows are counted from 1, without a CSV's header. ``tasks`` keeps only some tasks (see
     `OutcomeTable.of_tasks`); the rows of others are not checked. Raises OutcomeError.
     """
-    readers: dict[str, Callable[[Path], Read]] = {
-        ".jsonl": _read_jsonl,
-        ".jsonl.gz": _read_jsonl,
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
-    }
-    reader = next((read for end, read in readers.items() if path.name.endswith(end)), None)
-    if reader is None:
-        msg = f"the name must end in one of {', '.join(readers)}"
-        raise OutcomeError(str(path), msg)
-    if not path.is_file():
-        msg = "there is no such file"
-        raise OutcomeError(str(path), msg)
-    return _checked(reader(path), tasks)
-
-
-def _read_jsonl(path: Path) -> Read:
-    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    rows: list[Row] = []
-    number = 0
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    msg = f"a row must be a JSON object, got {type(row).__name__}"
-                    raise OutcomeError(str(path), msg, row=number)
-                rows.append(row)
-    except json.JSONDecodeError as error:
-        msg = f"not JSON: {error}"
-        raise OutcomeError(str(path), msg, row=number) from error
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        msg = f"cannot be read: {error}"
-        raise OutcomeError(str(path), msg, row=number + 1) from error
-    present = [name for name in COLUMNS if any(name in row for row in rows)]
-    columns = {name: [row.get(name) for row in rows] for name in present}
-    return Read(str(path), columns, range(1, len(rows) + 1))
-
-
-def _read_csv(path: Path) -> Read:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, strict=True)
-            header = next(reader, [])
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        msg = f"cannot be read as CSV: {error}"
-        raise OutcomeError(str(path), msg) from error
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            msg = f"{len(row)} values under {len(header)} column names"
-            raise OutcomeError(str(path), msg, row=number)
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header) if name in COLUMNS}
-    return Read(str(path), columns, range(1, len(rows) + 1))
-
-
-def _read_parquet(path: Path) -> Read:
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra; loaded by those who read Parquet
-        import pyarrow.parquet as pq  # noqa: PLC0415 - as above
-    except ImportError as error:
-        msg = "reading Parquet needs pyarrow; install it with: pip install 'rheostat[data]'"
-        raise OutcomeError(str(path), msg) from error
-    try:
-        present = [name for name in pq.read_schema(path).names if name in COLUMNS]
-        table = pq.read_table(path, columns=present)
-    except (pa.ArrowException, OSError) as error:
-        msg = f"cannot be read as Parquet: {error}"
-        raise OutcomeError(str(path), msg) from error
-    columns = {name: table[name].to_pylist() for name in present}
-    return Read(str(path), columns, range(1, table.num_rows + 1))
+    return _checked(read_columns(path, COLUMNS), tasks)
 
 
 def _checked(read: Read, tasks: Sequence[str] = ()) -> OutcomeTable:
-    source, columns, rows = read
-    if not len(rows):
+    source, columns = read.source, read.columns
+    if not len(read.rows):
         msg = "there are no rows"
         raise OutcomeError(source, msg)
     missing = [name for name in REQUIRED if name not in columns]
     if "correct" not in columns and "score" not in columns:
         missing.append("correct")
     if missing:
-        msg = f"the column is missing; needed are {', '.join(REQUIRED)} and correct or score"
+        told = f"; the file has: {', '.join(read.named)}" if read.named else ""
+        msg = f"the column is missing; needed are {', '.join(REQUIRED)} and correct or score{told}"
         raise OutcomeError(source, msg, column=missing[0])
     if tasks:
         read = _of_tasks(read, tasks)
@@ -347,7 +272,12 @@ def _is_below(task: str, tasks: Sequence[str]) -> bool:
 
 
 def _texts(read: Read, column: str) -> list[str | None]:
-    values = [None if v is None else str(v) for v in read.columns[column]]
+    values: list[str | None] = []
+    for row, value in zip(read.rows, read.columns[column], strict=True):
+        if isinstance(value, (list, tuple, dict, bytes)):
+            msg = f"must be text, got {type(value).__name__} {value!r}"
+            raise OutcomeError(read.source, msg, row=row, column=column)
+        values.append(value if isinstance(value, str) else _plain(value))
     if column in {"query_id", "model", "strategy"}:
         for row, value in zip(read.rows, values, strict=True):
             if not value or (column == "strategy" and "|" in value):
@@ -356,20 +286,36 @@ def _texts(read: Read, column: str) -> list[str | None]:
     return values
 
 
+def _plain(value: Any) -> str | None:  # noqa: ANN401 - whatever the file holds
+    """Text of a value that is none; absent where it is None or NaN."""
+    return None if value is None or value != value else str(value)  # noqa: PLR0124 - NaN
+
+
 def _numbers(read: Read, column: str) -> NDArray[np.float64]:
     values = read.columns[column]
     try:
-        return np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
+        plain = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        plain = None
+    if plain is not None and plain.ndim == 1:
+        return plain
     numbers = np.empty(len(values))
     for i, (row, value) in enumerate(zip(read.rows, values, strict=True)):
         try:
             numbers[i] = _number(value)
-        except (TypeError, ValueError) as error:
-            msg = f"must be a number, got {value!r}"
+        except (TypeError, ValueError, OverflowError) as error:
+            msg = f"must be a number, got {_short(value)}"
             raise OutcomeError(read.source, msg, row=row, column=column) from error
     return numbers
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - as above
+    text = f"a whole number of {value.bit_length()} bits" if _is_huge(value) else repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def _is_huge(value: Any) -> bool:  # noqa: ANN401 - as above
+    return isinstance(value, int) and value.bit_length() > MAX_BITS
 
 
 def _number(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
@@ -406,6 +352,10 @@ def _check_ranges(read: Read, numbers: Mapping[str, NDArray[np.float64]]) -> Non
             for name in NOT_NEGATIVE
         ),
         *((name, np.isinf(numbers[name]), "must be finite") for name in NUMBER_COLUMNS),
+        *(
+            (name, numbers[name] % 1.0 > 0, "must be a whole number")
+            for name in ("sample_index", "fold")
+        ),
     ]
     for column, bad, problem in checks:
         if bad.any():

@@ -15,6 +15,7 @@ from cost_models.types import Arm
 from policies.cascades import Cascade, Played
 from policies.derived import Voting, vote
 from policies.proposals import propose_agreement, propose_verified
+from policies.sampled import Best, Escalation, propose_best, propose_escalation
 from policies.samples import draw_samples
 
 if TYPE_CHECKING:
@@ -72,11 +73,15 @@ class Vote:
         }
 
 
-Recipe = Cascade | Vote
+Recipe = Cascade | Vote | Best | Escalation
 
 
 def recipe_from_dict(plain: Mapping[str, Any]) -> Recipe:
     """Read what the ``to_dict`` of a recipe gave."""
+    if "least" in plain:
+        return Escalation.from_dict(plain)
+    if "best_of" in plain:
+        return Best.from_dict(plain)
     if "stages" in plain:
         return Cascade.from_dict(plain)
     voting = Voting(plain["samples"], plain["stop_at"], plain["batch"])
@@ -96,6 +101,8 @@ def propose(table: OutcomeTable, seed: int = 0) -> tuple[Recipe, ...]:
         found += [
             Vote(source, voting) for source in _sources(part) for voting in _votings(part, source)
         ]
+        found += propose_escalation(part, _sources(part))
+    found += propose_best(part, _sources(part))
     found += propose_verified(draw_samples(part, N_DRAWS, VERIFIED_COPIES, seed))
     return tuple(found)
 
@@ -119,6 +126,9 @@ def play(recipes: Iterable[Recipe], table: OutcomeTable, seed: int = 0) -> dict[
         else:
             nothing = np.full(n_queries, np.nan)
             played.update({c.arm: Played(nothing, nothing, nothing) for c in cascades})
+    for recipe in recipes:
+        if isinstance(recipe, Best | Escalation):
+            played[recipe.arm] = recipe.play(table)
     for recipe in votes:
         played[recipe.arm] = vote(table, recipe.source, recipe.voting, seed)
     return played

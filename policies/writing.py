@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from policies.errors import OutcomeError
 from policies.outcomes import COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS
 
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from policies.outcomes import OutcomeTable
+
+MOST_WHOLE = 2.0**53
+"""Whole numbers below this are exact in a float."""
 
 
 def write_outcomes(table: OutcomeTable, path: Path) -> None:
@@ -55,6 +62,12 @@ def _write_csv(table: OutcomeTable, path: Path) -> None:
         writer.writerows(table.rows())
 
 
+def _is_whole(values: NDArray[np.float64]) -> bool:
+    """Whether a column fits whole numbers of 64 bits; mean tokens of a derived arm do not."""
+    known = values[~np.isnan(values)]
+    return bool(((known % 1.0 == 0) & (np.abs(known) < MOST_WHOLE)).all())
+
+
 def _write_parquet(table: OutcomeTable, path: Path) -> None:
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra; loaded by those who write Parquet
@@ -66,7 +79,7 @@ def _write_parquet(table: OutcomeTable, path: Path) -> None:
         name: pa.string()
         if name in TEXT_COLUMNS
         else pa.int64()
-        if name in WHOLE_COLUMNS
+        if name in WHOLE_COLUMNS and _is_whole(table.numbers[name])
         else pa.float64()
         for name in _present(table)
     }

@@ -10,6 +10,7 @@ import typer
 
 from router.cli.console import console, errors_shown, usd
 from router.cli.fit import ArmsOption, JsonOption, OutcomesArgument, TasksOption, read_table
+from router.cli.token_prices import PricesOption  # noqa: TC001 - read when the command is built
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ def evaluate(
         VerifierName,
         typer.Option(help="With 'exact', a stage sees whether its answer is right; all are paid."),
     ] = VerifierName.NONE,
+    prices: PricesOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,7 +46,7 @@ def evaluate(
 
         fitted = artifacts.load(directory)
         task_column = bool(fitted.manifest.get("task_column", False))
-        table = read_table(outcomes, tasks, arms, task_column=task_column)
+        table = read_table(outcomes, tasks, arms, task_column=task_column, prices=prices)
         document = assess(fitted, table, Offer(verified=verifier is VerifierName.EXACT), seed)
         if not sweep:
             document["frontier"] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.console import console, errors_shown, fail, usd
+from router.cli.token_prices import PricesOption, with_costs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,9 @@ TasksOption = Annotated[
     list[str] | None, typer.Option(help="Only rows of these tasks and those below (repeatable).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+N_NAMED = 5
+"""How many arms without a cost are named."""
 
 
 def fit(
@@ -54,6 +58,7 @@ def fit(
         bool,
         typer.Option("--task-column", help="Let the policy see the task; live requests have none."),
     ] = False,
+    prices: PricesOption = None,
     derived: Annotated[
         bool, typer.Option(help="Also consider cascades and votes over the recorded samples.")
     ] = True,
@@ -77,7 +82,7 @@ def fit(
             )
         if delta is not None and not 0.0 < delta < 1.0:
             fail(f"--delta must be in (0, 1), got {delta:g}")
-        table = read_table(outcomes, tasks, arms, task_column=task_column)
+        table = read_table(outcomes, tasks, arms, task_column=task_column, prices=prices)
         training = Training(goal, trials, seed, derived=derived, max_tuning_s=max_seconds)
         fitted = _fitted(table, training, delta, quiet=as_json, task_column=task_column)
         artifacts.save(fitted, output)
@@ -90,8 +95,9 @@ def read_table(
     globs: Sequence[str] | None,
     *,
     task_column: bool,
+    prices: str | None = None,
 ) -> OutcomeTable:
-    """Read outcome files as one table of the wanted tasks and arms."""
+    """Read outcome files as one table of the wanted tasks and arms, priced where asked for."""
     from policies.merging import read_all, with_task
 
     table = read_all(paths, tasks or ())
@@ -100,6 +106,7 @@ def read_table(
         if not wanted:
             fail(f"no arm matches {list(globs)}; the arms are: {', '.join(map(str, table.arms))}")
         table = table.of_arms(wanted)
+    table = with_costs(table, prices)
     return with_task(table) if task_column else table
 
 
@@ -163,8 +170,13 @@ def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
     if manifest["accuracy_only"]:
         console().print("no arm has a cost: the policy goes by accuracy alone")
     elif manifest["unpriced_arms"]:
-        n_unpriced = len(manifest["unpriced_arms"])
-        console().print(f"{n_unpriced} arms have no cost: fitted, but never chosen")
+        n_unpriced, some = len(manifest["unpriced_arms"]), manifest["unpriced_arms"][:N_NAMED]
+        rest = ", ..." if n_unpriced > len(some) else ""
+        console().print(
+            f"{n_unpriced} arms have no cost: fitted, but never chosen ({', '.join(some)}{rest})",
+            markup=False,
+            soft_wrap=True,
+        )
     calibration = metrics["calibration"]
     console().print(
         f"calibration: ECE {calibration['ece']:.3f}, Brier {calibration['brier']:.3f}; "

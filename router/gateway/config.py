@@ -249,12 +249,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
 def parse(text: str, source: str, environ: Mapping[str, str]) -> Config:
     """Read the configuration in ``text``; ``source`` is what errors call it."""
-    try:
-        loader = _Loader(text, source, environ)
-        root = loader.get_single_node()
-        data = None if root is None else loader.construct_document(root)
-    except yaml.YAMLError as error:
-        raise ConfigError(_yaml_problem(error, source, text)) from error
+    root, data = read_yaml(text, source, environ)
     if not isinstance(data, dict):
         what = "is empty" if data is None else "is not a mapping of keys to values"
         msg = f"the configuration {source} {what}; see `rheostat init` for a first one"
@@ -265,6 +260,16 @@ def parse(text: str, source: str, environ: Mapping[str, str]) -> Config:
         found = problems(error.errors(include_url=False), SECRETS)
         lines = [f"{source}, line {_line(root, p)}: {p.place}: {p.message}" for p in found]
         raise ConfigError("\n".join(lines)) from error
+
+
+def read_yaml(text: str, source: str, environ: Mapping[str, str]) -> tuple[yaml.Node | None, Any]:
+    """Read one document as its nodes and its plain value; ConfigError where it is not YAML."""
+    try:
+        loader = _Loader(text, source, environ)
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_problem(error, source, text)) from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -104,3 +104,12 @@ def test_impossible_voting_is_refused(arguments: dict[str, int]) -> None:
     """A vote needs at least one sample and a stopping rule above a coin flip."""
     with pytest.raises(ValueError, match="voting needs"):
         Voting(**arguments)
+
+
+@pytest.mark.parametrize("stop_at", [1.0, 0.9], ids=["all at once", "one by one"])
+def test_costs_without_tokens_add_up(stop_at: float) -> None:
+    """Nothing is known of the prompt: each sample pays its recorded cost."""
+    rows = [{**row, "prompt_tokens": None, "cost_usd": 0.5} for row in samples("xxx").rows()]
+    voting = Voting(3, stop_at, batch=1)
+    table = derive_self_consistency(OutcomeTable.from_rows(rows), SOURCE, DERIVED, voting)
+    assert table.numbers["cost_usd"].tolist() == [1.5]

@@ -53,3 +53,14 @@ def test_a_name_or_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
         write_outcomes(ODD, tmp_path / "outcomes.txt")
     with pytest.raises(OutcomeError, match="cannot be written"):
         write_outcomes(ODD, tmp_path / "nowhere" / "outcomes.csv")
+
+
+def test_mean_tokens_of_a_derived_arm_survive_parquet(tmp_path: Path) -> None:
+    """They need not be whole numbers."""
+    pytest.importorskip("pyarrow")
+    row = {"query_id": "q", "query": "?", "model": "m", "strategy": "vote", "correct": 1}
+    table = OutcomeTable.from_rows([{**row, "prompt_tokens": 100, "completion_tokens": 32.5}])
+    write_outcomes(table, tmp_path / "o.parquet")
+    again = read_outcomes(tmp_path / "o.parquet")
+    assert again.numbers["completion_tokens"].tolist() == [32.5]
+    assert next(again.rows())["prompt_tokens"] == 100
