@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_SWEEPS = 30
 MAX_STEP = 4.0
 TOLERANCE = 1e-3
+RENEWED_AT = frozenset({0, 1, 2, 4, 8, 16})
+"""Sweeps that compute the curvature again; the others take the last one, gradients being exact."""
+BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +127,19 @@ class _Fit:
         n_features = self._x.shape[1]
         parts = [np.zeros((len(level.names), n_features)) for level in self._levels]
         ridges = [level.ridge(self._seen, n_features) for level in self._levels]
+        inverses: list[NDArray[np.float64]] = [np.empty(0)] * len(self._levels)
         score = np.zeros(self._target.shape)
-        for _ in range(MAX_SWEEPS):
+        for sweep in range(MAX_SWEEPS):
             moved = 0.0
-            for level, part, ridge in zip(self._levels, parts, ridges, strict=True):
+            renewed = sweep in RENEWED_AT if logistic else sweep == 0
+            for n, (level, part, ridge) in enumerate(zip(self._levels, parts, ridges, strict=True)):
                 expected = sigmoid(score) if logistic else score
-                weight = expected * (1.0 - expected) * self._seen if logistic else self._seen * 1.0
+                if renewed:
+                    slope = expected * (1.0 - expected) if logistic else 1.0
+                    inverses[n] = self._inverses(slope * self._seen @ level.member, ridge)
                 residual = (self._target - expected) * self._seen
-                step = self._step(weight @ level.member, residual @ level.member, part, ridge)
+                gradient = (residual @ level.member).T @ self._x - ridge * part
+                step = np.einsum("gij,gj->gi", inverses[n], gradient)
                 change = self._x @ step.T
                 if logistic:
                     largest = np.abs(change).max(axis=0, initial=0.0)
@@ -149,20 +157,25 @@ class _Fit:
         )
         return Coefficients(shared[""], models, strategies, own)
 
-    def _step(
-        self,
-        weight: NDArray[np.float64],
-        residual: NDArray[np.float64],
-        part: NDArray[np.float64],
-        ridge: NDArray[np.float64],
+    def _inverses(
+        self, weight: NDArray[np.float64], ridge: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Newton step of each group of a level, given all the others; shape of ``part``."""
-        gradient = residual.T @ self._x - ridge * part
-        curvature = np.empty((len(part), self._x.shape[1], self._x.shape[1]))
-        for group in range(len(part)):
-            curvature[group] = (self._x * weight[:, group, None]).T @ self._x
-            curvature[group][np.diag_indices(self._x.shape[1])] += ridge[group]
-        return np.asarray(np.linalg.solve(curvature, gradient[..., None])[..., 0])
+        """Invert the curvature of each group of a level; shape (n_groups, d, d).
+
+        ``weight`` is (n, n_groups). Groups of the same weights, such as all arms of a full table
+        in least squares, share the products of features; rows are taken a block at a time.
+        """
+        distinct, which = np.unique(weight, axis=1, return_inverse=True)
+        n, n_features = self._x.shape
+        products = np.zeros((distinct.shape[1], n_features, n_features))
+        for start in range(0, n, BLOCK_ROWS):
+            x = self._x[start : start + BLOCK_ROWS]
+            for group, column in enumerate(distinct[start : start + BLOCK_ROWS].T):
+                products[group] += (x * column[:, None]).T @ x
+        curvature = products[np.reshape(which, -1)]
+        diagonal = np.arange(n_features)
+        curvature[:, diagonal, diagonal] += ridge
+        return np.asarray(np.linalg.inv(curvature))
 
 
 @dataclass(frozen=True, slots=True)
