@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import optuna
 import pytest
 from planted import LARGE, SMALL, planted
 
 from policies.errors import OutcomeError
+from policies.studies import StudyPlace
 from policies.tuning import CrossValidation, FrontierPoint, Goal, Parameters, select, tune
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TABLE = planted(120)
 DATA = CrossValidation(
@@ -94,17 +90,16 @@ def test_equal_seeds_give_equal_studies_and_progress_is_told() -> None:
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
 
 
-def test_a_stored_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Two trials, then up to three: one more is run, in the same database."""
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
+def test_a_stored_study_goes_on_where_it_was() -> None:
+    """Two trials, then up to three: one more is run, in the same storage."""
+    storage = optuna.storages.InMemoryStorage()
     heard: list[int] = []
     for trials in (2, 3):
         tune(
             DATA,
             Goal(),
             trials=trials,
-            storage=storage,
-            study_name="s",
+            place=StudyPlace(storage, "s"),
             progress=lambda done, *_: heard.append(done),
         )
     assert heard == [1, 2, 3]
