@@ -7,6 +7,7 @@ exact search over a grid, not guessed. Nothing is judged on queries that it was 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ OBJECTIVES = ("replay loss", "relative log loss")
 SOFTWARE = ("rheostat", "numpy", "scikit-learn", "optuna")
 
 N_PRICES = 60
+N_BETWEEN = 4
+REFINEMENTS = 3
 CAUTION = 0.5
 INFEASIBLE = 10.0
 LOG_LOSS_WEIGHT = 3.0
@@ -426,7 +429,7 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     name = place.name or task.name
     with place.helped(name, task):
         parameters = task.work(place, name, stays=True, progress=progress)
-    found = _search(data, goal, parameters)
+    found = _refined(data, goal, parameters, _search(data, goal, parameters))
     fixed = _fixed(data, goal)
     best = found if fixed is None or found.loss < fixed.loss else fixed
     return Tuned(
@@ -484,6 +487,27 @@ def _search(data: CrossValidation, goal: Goal, parameters: Parameters) -> _Found
     points = data.frontier(data.predict(parameters), prices, left_out)
     index, loss = select(goal, points, data.fixed(data.best_fixed))
     return _Found(points[index], loss, left_out, points)
+
+
+def _refined(data: CrossValidation, goal: Goal, parameters: Parameters, found: _Found) -> _Found:
+    """Search again around the best price: a grid may step over the edge of the goal."""
+    if goal.shadow_price_per_usd is not None:
+        return found
+    predicted, plain = data.predict(parameters), data.fixed(data.best_fixed)
+    for _ in range(REFINEMENTS):
+        prices = [point.shadow_price_per_usd for point in found.frontier]
+        at = prices.index(found.point.shadow_price_per_usd)
+        near = prices[max(0, at - 1) : at + 2]
+        between = {
+            price
+            for low, high in itertools.pairwise(near)
+            for price in np.linspace(low, high, N_BETWEEN + 2)[1:-1].tolist()
+        } - set(prices)
+        added = data.frontier(predicted, sorted(between), found.left_out)
+        points = sorted((*found.frontier, *added), key=lambda point: point.shadow_price_per_usd)
+        index, loss = select(goal, points, plain)
+        found = _Found(points[index], loss, found.left_out, tuple(points))
+    return found
 
 
 def _fixed(data: CrossValidation, goal: Goal) -> _Found | None:
