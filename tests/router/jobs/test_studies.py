@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
 import study_worker
 from optuna.trial import TrialState
+from optuna_dashboard import wsgi
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 from study_worker import GOAL, SEED, TRIALS, study_data
@@ -27,6 +29,8 @@ from storage.errors import LedgerError
 from storage.models import Base
 
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
     from optuna.storages import BaseStorage
 
 WORKER = Path(study_worker.__file__)
@@ -56,6 +60,14 @@ def kill_in_trial(url: str, number: int) -> None:
     assert worker.stdout.readline() == b"hanging\n"
     worker.kill()
     worker.communicate()
+
+
+def asked(app: WSGIApplication, path: str) -> dict[str, Any]:
+    """Ask a WSGI application for a JSON document."""
+    environ: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environ)
+    document: dict[str, Any] = json.loads(b"".join(app(environ, lambda *_: bytes)))
+    return document
 
 
 def test_a_study_that_was_killed_goes_the_way_it_would_have_gone(empty_url: str) -> None:
@@ -110,17 +122,18 @@ def test_a_study_and_a_ledger_share_a_database(empty_url: str) -> None:
     engine.dispose()
 
 
-def test_a_study_can_be_read_by_others(tmp_path: Path) -> None:
-    """Directions, names and what it is about are stored, as optuna-dashboard shows them."""
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    with study_place(url, "planted") as place:
+def test_a_study_opens_in_optuna_dashboard(empty_url: str) -> None:
+    """The real dashboard shows directions, metric names, what it is about, and every trial."""
+    with study_place(empty_url, "planted") as place:
         tuned_at(place, 2)
-    study = optuna.load_study(study_name="planted", storage=url)
-    assert [direction.name for direction in study.directions] == ["MINIMIZE"] * 2
-    assert study.metric_names == ["replay loss", "relative log loss"]
-    assert study.user_attrs["rheostat"]["goal"] == str(GOAL)
-    assert {"accuracy", "cost_usd_per_query", "log_loss"} <= set(study.trials[0].user_attrs)
-    json.dumps(study.user_attrs)
+        shown = asked(wsgi(place.storage), "/api/studies/1")
+    assert shown["name"] == "planted"
+    assert shown["directions"] == ["minimize", "minimize"]
+    assert shown["objective_names"] == ["replay loss", "relative log loss"]
+    assert json.loads(shown["user_attrs"][0]["value"])["goal"] == str(GOAL)
+    assert [trial["state"] for trial in shown["trials"]] == ["Complete"] * 2
+    told = {fact["key"] for fact in shown["trials"][0]["user_attrs"]}
+    assert {"accuracy", "cost_usd_per_query", "log_loss", "shadow_price_per_usd"} <= told
 
 
 def test_a_study_about_something_else_is_not_joined(tmp_path: Path) -> None:
