@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 HEARTBEAT_S = 10
 GRACE_S = 60
@@ -39,7 +41,10 @@ def open_studies(url: str) -> Iterator[RDBStorage]:
     A trial whose process has not been heard of for ``GRACE_S`` seconds counts as failed. Raises
     LedgerError for a URL that cannot be used, LedgerSchemaError for tables of another Optuna.
     """
-    create_ledger_engine(url).dispose()
+    probe = create_ledger_engine(url)
+    with probe.connect():  # tells what is wrong, and switches SQLite to its write-ahead log
+        pass
+    probe.dispose()
     storage = _patiently(url)
     if storage.engine.dialect.name == "sqlite":
         # Reading first and writing later in one transaction fails at once where another process
@@ -47,6 +52,13 @@ def open_studies(url: str) -> Iterator[RDBStorage]:
         @event.listens_for(storage.engine, "begin")
         def begin(connection: Connection) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        # A power cut may cost the last trial, a kill costs nothing; the ledger's own stay as safe.
+        @event.listens_for(storage.engine, "connect")
+        def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+            connection.cursor().execute("PRAGMA synchronous=NORMAL")
+
+        storage.engine.dispose()
 
     try:
         yield storage
