@@ -1,4 +1,4 @@
-"""Errors of choosing: nothing to choose from, nothing to choose with, bad outcomes."""
+"""Errors of choosing: nothing to choose from or with, bad outcomes, a study that does not fit."""
 
 from __future__ import annotations
 
@@ -25,3 +25,7 @@ class OutcomeError(RheostatError):
         where = source + (f", row {row}" if row is not None else "")
         where += f", column {column!r}" if column is not None else ""
         super().__init__(f"{where}: {problem}")
+
+
+class StudyMismatchError(RheostatError):
+    """A stored study of this name is about other outcomes or options; nothing was run."""

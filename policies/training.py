@@ -18,6 +18,7 @@ from policies.difficulty import canonical_order, check_outcomes
 from policies.evaluation import baselines, calibration, column_means, replay
 from policies.matrix import OutcomeMatrix
 from policies.recipes import propose
+from policies.studies import StudyPlace
 from policies.tuning import CrossValidation, Goal, tune
 from policies.utility import UtilityPolicy
 
@@ -39,17 +40,17 @@ LIBRARIES = ("numpy", "scikit-learn", "optuna")
 class Training:
     """How to fit: ``trials`` >= 1 of the study, exploring ``epsilon`` in [0, 1] when serving.
 
-    ``storage`` is a database URL in which the study is kept and resumed, None for memory. With
-    ``derived``, cascades and votes over recorded samples become arms too. Of more than
-    ``max_tuned_arms`` only those are tuned and served that are among the best at some shadow price.
-    No trial starts after ``max_tuning_s`` seconds.
+    ``study`` is where the study is kept and resumed, by default in memory. With ``derived``,
+    cascades and votes over recorded samples become arms too. Of more than ``max_tuned_arms`` only
+    those are tuned and served that are among the best at some shadow price. No trial starts after
+    ``max_tuning_s`` seconds.
     """
 
     goal: Goal = field(default_factory=Goal)
     trials: int = 30
     seed: int = 0
     epsilon: float = 0.02
-    storage: str | None = None
+    study: StudyPlace = field(default_factory=StudyPlace)
     derived: bool = False
     max_tuned_arms: int = 20
     max_tuning_s: float = np.inf
@@ -127,8 +128,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
         training.goal,
         trials=training.trials,
         seed=training.seed,
-        storage=training.storage,
-        study_name=f"{training.goal} {data_hash[:12]} seed={training.seed}",
+        place=training.study,
         progress=progress,
         max_seconds=training.max_tuning_s,
     )

@@ -6,8 +6,10 @@ exact search over a grid, not guessed. Nothing is judged on queries that it was 
 
 from __future__ import annotations
 
-import time
+import hashlib
+import itertools
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,17 +21,24 @@ from policies.errors import OutcomeError
 from policies.evaluation import SOURCE, best_fixed, calibration, column_means
 from policies.features import encode
 from policies.heads import cross_amount, cross_calibrated, success_scores
+from policies.studies import Course, StudyPlace, join_study, quiet, run_study
 from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from optuna.trial import FrozenTrial
 
     from cost_models.types import Arm
     from policies.heads import Fold
 
+OBJECTIVES = ("replay loss", "relative log loss")
+SOFTWARE = ("rheostat", "numpy", "scikit-learn", "optuna")
+
 N_PRICES = 60
+N_BETWEEN = 4
+REFINEMENTS = 3
 CAUTION = 0.5
 INFEASIBLE = 10.0
 LOG_LOSS_WEIGHT = 3.0
@@ -218,6 +227,15 @@ class CrossValidation:
             offered=self.recorded[self.rows],
         )
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of texts, arms, qualities and costs, in their order."""
+        arms = [str(arm) for arm in self.arms]
+        found = hashlib.sha256(repr((list(self._texts), arms, self.n_recorded)).encode())
+        for values in (self.quality, self.cost_usd):
+            found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+        return found.hexdigest()
+
     def frontier(
         self,
         predicted: NDArray[np.float64],
@@ -331,50 +349,87 @@ def standard_error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class TuningTask:
+    """All that a worker needs to know to help with a study; picklable."""
+
+    data: CrossValidation
+    goal: Goal
+    course: Course
+
+    @property
+    def name(self) -> str:
+        """Name the study, where nobody else did."""
+        return f"{self.goal} {self.data.digest[:12]} seed={self.course.seed}"
+
+    def facts(self) -> dict[str, str]:
+        """Give what those who share a study must agree on."""
+        return {
+            "outcomes and arms": self.data.digest,
+            "goal": str(self.goal),
+            "seed": str(self.course.seed),
+            "software": " ".join(f"{name} {version(name)}" for name in SOFTWARE),
+        }
+
+    def work(
+        self,
+        place: StudyPlace,
+        name: str,
+        *,
+        stays: bool = False,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> Parameters:
+        """Run trials of the study ``name``, and give the best parameters so far."""
+        with quiet():
+            study = join_study(place, name, OBJECTIVES, self.facts())
+
+            def tell(done: int) -> None:
+                if progress is not None:
+                    progress(done, self.course.trials, _total(_best(study)))
+
+            run_study(
+                study,
+                lambda trial: _try(trial, self.data, self.goal),
+                place,
+                self.course,
+                stays=stays,
+                progress=tell,
+            )
+            return Parameters(**_best(study).params)
+
+
 def tune(  # noqa: PLR0913 - a study has this many sides
     data: CrossValidation,
     goal: Goal,
     *,
     trials: int,
     seed: int = 0,
-    storage: str | None = None,
-    study_name: str | None = None,
+    place: StudyPlace | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     max_seconds: float = np.inf,
 ) -> Tuned:
     """Run a study of ``trials`` >= 1 trials and give the best, or a fixed arm if that is as good.
 
-    A trial's loss is its replay loss (see `select`) plus a multiple of its log loss, which steadies
-    the choice where few queries make replay noisy. The sampler is TPE (Bergstra et al. 2011); the
-    first trials are the defaults and the strongest penalties on the arms that none beats. With
-    ``storage`` (a database URL) the study ``study_name`` goes on where it was. ``progress`` is
-    told (trials done, trials, best loss). After ``max_seconds`` no further trial starts.
+    A trial has two objectives, its replay loss (see `select`) and its log loss relative to that of
+    a constant. The best one has the least sum of the two, log loss by a weight: it steadies the
+    choice where few queries make replay noisy. The first trials are the defaults and the strongest
+    penalties on the arms that none beats; the others are drawn as `policies.studies` says. In a
+    ``place`` where there is such a study already, it goes on where it was. ``progress`` is told
+    (trials done, trials, best loss). After ``max_seconds`` no further trial starts.
+
+    Raises
+    ------
+    StudyMismatchError
+        If the study of that name is about other outcomes or options.
     """
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=study_name,
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            load_if_exists=True,
-        )
-        if not study.trials:
-            strongest = Parameters(0, MAX_DOUBLINGS, MAX_OWN_DOUBLINGS, pruned=True)
-            for first in (Parameters(), strongest):
-                study.enqueue_trial(asdict(first))
-        finished = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
-        started = time.monotonic()
-        for done in range(finished, max(trials, 1)):
-            if done and time.monotonic() - started > max_seconds:
-                break
-            study.optimize(lambda trial: _try(trial, data, goal), n_trials=1)
-            if progress is not None:
-                progress(done + 1, trials, study.best_value)
-        parameters = Parameters(**study.best_params)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    found = _search(data, goal, parameters)
+    place = place or StudyPlace()
+    strongest = Parameters(0, MAX_DOUBLINGS, MAX_OWN_DOUBLINGS, pruned=True)
+    first = (asdict(Parameters()), asdict(strongest))
+    task = TuningTask(data, goal, Course(max(trials, 1), seed, first, max_seconds))
+    name = place.name or task.name
+    with place.helped(name, task):
+        parameters = task.work(place, name, stays=True, progress=progress)
+    found = _refined(data, goal, parameters, _search(data, goal, parameters))
     fixed = _fixed(data, goal)
     best = found if fixed is None or found.loss < fixed.loss else fixed
     return Tuned(
@@ -386,7 +441,18 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     )
 
 
-def _try(trial: optuna.Trial, data: CrossValidation, goal: Goal) -> float:
+def _best(study: optuna.Study) -> FrozenTrial:
+    """Pick the complete trial with the least weighted sum of objectives, the first of equals."""
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return min(done, key=lambda trial: (_total(trial), trial.number))
+
+
+def _total(trial: FrozenTrial) -> float:
+    loss, relative = trial.values
+    return float(loss + LOG_LOSS_WEIGHT * relative)
+
+
+def _try(trial: optuna.Trial, data: CrossValidation, goal: Goal) -> tuple[float, float]:
     parameters = Parameters(
         n_components=trial.suggest_categorical("n_components", data.components()),
         doublings=trial.suggest_int("doublings", 0, MAX_DOUBLINGS),
@@ -400,7 +466,7 @@ def _try(trial: optuna.Trial, data: CrossValidation, goal: Goal) -> float:
     trial.set_user_attr("accuracy", found.point.accuracy)
     trial.set_user_attr("cost_usd_per_query", found.point.cost_usd)
     trial.set_user_attr("log_loss", report.log_loss)
-    return found.loss + LOG_LOSS_WEIGHT * min(relative, MAX_RELATIVE)
+    return found.loss, min(relative, MAX_RELATIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +487,27 @@ def _search(data: CrossValidation, goal: Goal, parameters: Parameters) -> _Found
     points = data.frontier(data.predict(parameters), prices, left_out)
     index, loss = select(goal, points, data.fixed(data.best_fixed))
     return _Found(points[index], loss, left_out, points)
+
+
+def _refined(data: CrossValidation, goal: Goal, parameters: Parameters, found: _Found) -> _Found:
+    """Search again around the best price: a grid may step over the edge of the goal."""
+    if goal.shadow_price_per_usd is not None:
+        return found
+    predicted, plain = data.predict(parameters), data.fixed(data.best_fixed)
+    for _ in range(REFINEMENTS):
+        prices = [point.shadow_price_per_usd for point in found.frontier]
+        at = prices.index(found.point.shadow_price_per_usd)
+        near = prices[max(0, at - 1) : at + 2]
+        between = {
+            price
+            for low, high in itertools.pairwise(near)
+            for price in np.linspace(low, high, N_BETWEEN + 2)[1:-1].tolist()
+        } - set(prices)
+        added = data.frontier(predicted, sorted(between), found.left_out)
+        points = sorted((*found.frontier, *added), key=lambda point: point.shadow_price_per_usd)
+        index, loss = select(goal, points, plain)
+        found = _Found(points[index], loss, found.left_out, tuple(points))
+    return found
 
 
 def _fixed(data: CrossValidation, goal: Goal) -> _Found | None:

@@ -24,6 +24,11 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def progress_console() -> Console:
+    """Make the console that progress is shown on: standard error, so that results stay apart."""
+    return Console(stderr=True, highlight=False)
+
+
 def say_error(message: str) -> None:
     """Print what went wrong and what to do, on standard error."""
     Console(stderr=True, highlight=False).print(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli.console import console, errors_shown, fail, usd
+from router.cli.console import console, errors_shown, fail, progress_console, usd
 from router.cli.token_prices import PricesOption, with_costs
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ ArmsOption = Annotated[
 TasksOption = Annotated[
     list[str] | None, typer.Option(help="Only rows of these tasks and those below (repeatable).")
 ]
+STUDY_FILE = "study.db"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 N_NAMED = 5
@@ -63,6 +64,14 @@ def fit(
         bool, typer.Option(help="Also consider cascades and votes over the recorded samples.")
     ] = True,
     max_seconds: Annotated[float, typer.Option(min=1, help="No trial starts after this.")] = 240.0,
+    database: Annotated[
+        str | None,
+        typer.Option(help="Keep the study here, e.g. in the ledger; else in a file in --output."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study to make, resume or join.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that run trials.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a policy on recorded outcomes and write it, with a manifest, into a directory."""
@@ -70,6 +79,7 @@ def fit(
         from policies import artifacts
         from policies.training import Training
         from policies.tuning import Goal
+        from router.jobs.studies import study_place
 
         if delta is not None and accuracy_target is None:
             fail("--delta certifies an accuracy target: give --accuracy-target too")
@@ -83,10 +93,20 @@ def fit(
         if delta is not None and not 0.0 < delta < 1.0:
             fail(f"--delta must be in (0, 1), got {delta:g}")
         table = read_table(outcomes, tasks, arms, task_column=task_column, prices=prices)
-        training = Training(goal, trials, seed, derived=derived, max_tuning_s=max_seconds)
-        fitted = _fitted(table, training, delta, quiet=as_json, task_column=task_column)
+        url = database or _study_file(output)
+        with study_place(url, study, workers=workers) as place:
+            training = Training(
+                goal, trials, seed, study=place, derived=derived, max_tuning_s=max_seconds
+            )
+            fitted = _fitted(table, training, delta, quiet=as_json, task_column=task_column)
         artifacts.save(fitted, output)
         _tell(fitted.manifest, output, as_json=as_json)
+
+
+def _study_file(output: Path) -> str:
+    """Give the URL of the file beside the policy in which a study is kept, to resume if killed."""
+    output.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{output / STUDY_FILE}"
 
 
 def read_table(
@@ -135,7 +155,8 @@ def _fitted(
     from policies.training import train
 
     now, extra = datetime.now(UTC), {"task_column": task_column}
-    with Progress(console=console(), disable=quiet, transient=True) as bars:
+    shown = progress_console()
+    with Progress(console=shown, disable=quiet or not shown.is_terminal, transient=True) as bars:
         bar = bars.add_task("tuning", total=training.trials)
 
         def progress(done: int, _trials: int, _loss: float) -> None:

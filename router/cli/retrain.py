@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.console import console, errors_shown, fail, plain_table
+from router.cli.console import console, errors_shown, fail, plain_table, progress_console
 from router.cli.export import TIMES, in_utc
 from router.cli.fit import JsonOption  # noqa: TC001 - read when the command is made
 
@@ -53,6 +53,7 @@ def retrain(
         from router.cli.build import open_ledger
         from router.gateway.config import load
         from router.jobs.retrain import Terms
+        from router.jobs.studies import study_place
         from router.routing.chooser import ChooserSettings
         from storage.policies import policy_in_service
 
@@ -67,9 +68,11 @@ def retrain(
             settings = ChooserSettings(
                 loaded.exploration, loaded.accuracy_target, loaded.shadow_price
             )
-            terms = Terms(Training(goal, trials, seed), min_rows, delta, settings)
             table = _graded(ledger, loaded, in_utc(since))
-            made = _retrained(table, in_service, terms, quiet=as_json)
+            with study_place(loaded.ledger) as place:
+                training = Training(goal, trials, seed, study=place)
+                terms = Terms(training, min_rows, delta, settings)
+                made = _retrained(table, in_service, terms, quiet=as_json)
             promoted = _keep(ledger, made, in_service, promote=promote)
         finally:
             ledger.close()
@@ -121,7 +124,8 @@ def _retrained(
     from router.cli.build import utc_now
     from router.jobs.retrain import retrain as run
 
-    with Progress(console=console(), disable=quiet, transient=True) as bars:
+    shown = progress_console()
+    with Progress(console=shown, disable=quiet or not shown.is_terminal, transient=True) as bars:
         bar = bars.add_task("tuning", total=terms.training.trials)
 
         def progress(done: int, _trials: int, _loss: float) -> None:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import pytest
-from planted import LARGE, SMALL, planted
+from planted import COST_USD, LARGE, P_RIGHT, SMALL, kind_of, planted
+from scipy.optimize import linprog
 
+from policies.base import Limits
 from policies.errors import OutcomeError
+from policies.studies import StudyPlace
 from policies.tuning import CrossValidation, FrontierPoint, Goal, Parameters, select, tune
+from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from cost_models.types import Arm
 
 TABLE = planted(120)
 DATA = CrossValidation(
@@ -94,17 +98,16 @@ def test_equal_seeds_give_equal_studies_and_progress_is_told() -> None:
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
 
 
-def test_a_stored_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Two trials, then up to three: one more is run, in the same database."""
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
+def test_a_stored_study_goes_on_where_it_was() -> None:
+    """Two trials, then up to three: one more is run, in the same storage."""
+    storage = optuna.storages.InMemoryStorage()
     heard: list[int] = []
     for trials in (2, 3):
         tune(
             DATA,
             Goal(),
             trials=trials,
-            storage=storage,
-            study_name="s",
+            place=StudyPlace(storage, "s"),
             progress=lambda done, *_: heard.append(done),
         )
     assert heard == [1, 2, 3]
@@ -128,6 +131,45 @@ def test_where_nothing_can_be_learned_a_fixed_arm_is_kept() -> None:
     tuned = tune(data, Goal(), trials=2)
     kept = set(TABLE.arms) - tuned.left_out
     assert kept == {TABLE.arms[0]}
+
+
+@pytest.mark.parametrize("budget", [0.004, 0.008, 0.012])
+def test_a_tuned_policy_does_not_lose_to_the_baselines_on_planted_truth(budget: float) -> None:
+    """By the planted chances: near the LP that knows them, and not below bisection on the price.
+
+    The bisection is on the predictions of the default parameters; the linear programme is allowed
+    as much as the tuned policy spends.
+    """
+    tuned = tune(DATA, Goal(budget_usd_per_query=budget), trials=4, seed=1)
+    truth = np.array(
+        [[P_RIGHT[kind_of(text)][arm] for arm in TABLE.arms] for text in TABLE.queries]
+    )
+    cost = np.array([COST_USD[arm] for arm in TABLE.arms])
+
+    def value(price: float, predicted: np.ndarray, left_out: frozenset[Arm]) -> tuple[float, float]:
+        forecast = DATA.forecast(predicted)
+        policy = UtilityPolicy(price, TABLE.arms[0], epsilon=0.0, left_out=left_out)
+        arm = policy.preferred(forecast, forecast.feasible(Limits()), Limits())
+        return float(truth[np.arange(len(arm)), arm].mean()), float(cost[arm].mean())
+
+    low, high = 0.0, 1e5
+    for _ in range(60):
+        middle = (low + high) / 2
+        within = value(middle, DATA.predict(Parameters()), frozenset())[1] <= budget
+        low, high = (low, middle) if within else (middle, high)
+    bisected = value(high, DATA.predict(Parameters()), frozenset())[0]
+    right, spent = value(tuned.shadow_price_per_usd, tuned.predicted, tuned.left_out)
+    n = len(truth)
+    programme = linprog(
+        -truth.ravel() / n,
+        A_ub=np.tile(cost, n)[None, :] / n,
+        b_ub=[spent],
+        A_eq=np.kron(np.eye(n), np.ones((1, len(cost)))),
+        b_eq=np.ones(n),
+    )
+    assert spent <= budget + 1e-12
+    assert right >= bisected - 0.01
+    assert right >= -programme.fun - 0.02
 
 
 def test_a_planted_target_is_reached_at_less_than_the_large_arms_cost() -> None:

@@ -48,6 +48,25 @@ def test_a_policy_is_fitted_and_judged_from_the_command_line(
     assert "shadow price" in told.stdout
 
 
+def test_a_study_is_shared_and_resumed_from_the_command_line(
+    cli: Cli, outcomes: Path, tmp_path: Path
+) -> None:
+    """Alone in a file or with a helper in a database; another goal under its name is refused."""
+    database = f"sqlite:///{tmp_path / 'ledger.db'}"
+    kept = ("--database", database, "--study", "mine", "--trials", 2)
+    shared = cli("fit", outcomes, "-o", tmp_path / "shared", *kept, "--workers", 2, "--json")
+    assert shared.exit_code == 0, shared.output
+    assert not (tmp_path / "shared" / "study.db").exists()
+    refused = cli("fit", outcomes, "-o", tmp_path / "other", *kept, "--shadow-price", 3)
+    assert refused.exit_code == 1
+    assert "is about something else (goal: balanced there" in refused.stderr
+    assert not (tmp_path / "other" / "policy.npz").exists()
+    alone = cli("fit", outcomes, "-o", tmp_path / "alone", "--trials", 2, "--json")
+    assert (tmp_path / "alone" / "study.db").exists()
+    manifests = [json.loads(run.stdout) for run in (shared, alone)]
+    assert manifests[0]["parameters"] == manifests[1]["parameters"]
+
+
 def test_a_certificate_is_printed(cli: Cli, outcomes: Path, tmp_path: Path) -> None:
     """With a target and a delta; a delta alone is refused."""
     where = ("--output", tmp_path / "policy", "--trials", 1)
