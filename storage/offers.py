@@ -8,10 +8,19 @@ expected cost in whole nano-USD and its predicted quality in ten thousandths, if
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
 
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
 from policies.types import Offered
+from storage.models import EntryRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
 
 STEPS = 10_000
 WITH_QUALITY = 2
@@ -45,3 +54,12 @@ def read_offered(text: str | None) -> Offered | None:
         cost_usd=tuple(found[0] / NANO_PER_USD for found in figures.values()),
         quality=tuple(found[1] / STEPS for found in figures.values()) if known else None,
     )
+
+
+def read_offers(session: Session, since: datetime | None = None) -> dict[str, Offered]:
+    """Give by request what the decisions begun from ``since`` on were made among, where kept."""
+    found = select(EntryRow.request_id, EntryRow.offered).where(EntryRow.offered.is_not(None))
+    if since is not None:
+        found = found.where(EntryRow.started_at >= since)
+    offers = ((name, read_offered(text)) for name, text in session.execute(found))
+    return {name: offered for name, offered in offers if offered is not None}

@@ -16,7 +16,8 @@ from policies.errors import OutcomeError
 from policies.outcomes import OutcomeTable
 from policies.training import Training, train
 from policies.tuning import Goal
-from router.jobs.retrain import LOGGED, Retrained, Terms, put, retrain
+from router.jobs.retrain import Retrained, Terms, put, retrain
+from router.jobs.valuation import LOGGED
 from storage.policies import policy_in_service, promote_policy, read_policy, save_policy
 
 if TYPE_CHECKING:
