@@ -4,7 +4,7 @@ Predictions are out of fold. Each resplit certifies on one part; "broken" is tol
 of which that part is a sample, and "on the rest" by the others alone, where bad luck in one part is
 good luck in the other. Thresholds that are walked are fixed before: what is judged is what was
 tested.
-Usage: python benchmarks/certificates.py [--resplits 200] [--task mmlu] [--held 1500]
+Usage: python benchmarks/certificates.py [--resplits 200] [--task mmlu] [--held N]
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--resplits", type=int, default=200)
     parser.add_argument("--task", default="mmlu")
     parser.add_argument("--components", type=int, default=128)
-    parser.add_argument("--held", type=int, default=1500, help="queries to certify on")
+    parser.add_argument("--held", type=int, default=None, help="queries to certify on, else half")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"skipped: no recorded outcomes in {DATA}; set RHEOSTAT_DATA")
@@ -115,7 +115,7 @@ def main() -> None:
     data = CrossValidation(table.queries, quality, table.matrix("cost_usd"), table.arms)
     predicted = data.predict(Parameters(n_components=arguments.components))
     weak = quality[:, 0]
-    size = min(arguments.held, len(quality) // 2)
+    size = min(arguments.held or len(quality), len(quality) // 2)
     rng = np.random.default_rng(0)
     resplits = [rng.permutation(len(quality)) for _ in range(arguments.resplits)]
     print(f"{arguments.task}: {len(quality)} queries, {size} of them to certify on, delta {DELTA}")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CLOSED = 2.0
 """Threshold of a gate that lets nothing through."""
-LIKELY_SHARE = 0.6
+LIKELY_SHARE = 0.8
 STEP = 0.02
 
 
@@ -160,7 +160,7 @@ def cheap_routed(
 def _thresholds(score: NDArray[np.float64], allowance: float, delta: float) -> Sequence[float]:
     """Thresholds from a share of queries that has a fair chance to pass, to all of them.
 
-    It is the first at which three fifths of the allowance would pass, or where the predictions
+    It is the first at which four fifths of the allowance would pass, or where the predictions
     expect more errors there, the one that they are surest of: they are no outcomes tested on.
     """
     falling = np.sort(score[score >= 0.0])[::-1]

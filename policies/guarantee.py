@@ -54,9 +54,10 @@ def train_certified(  # noqa: PLR0913 - a fit with a promise has this many sides
     Without ``cheap_error`` the accuracy target of ``training.goal`` is certified. The certificate
     is in the manifest under ``certificate``; where it is given, the policy serves at the cheapest
     certified shadow price. With ``cheap_error``, the error that is allowed among queries sent to
-    arms other than the safe one, a quarter sets the gate (see `gated`); where there is a ``delta``,
-    an accuracy target is then certified, with that gate, on another quarter. The gate of a
-    ``delta`` of None is for 0.1. Raises OutcomeError where a part has nothing to work with.
+    arms other than the safe one, half of the queries set the gate (see `gated`), or a quarter where
+    there is a ``delta`` and an accuracy target: that is then certified, with the gate, on another
+    quarter. The gate of a ``delta`` of None is for 0.1. Raises OutcomeError where a part has
+    nothing to work with.
     """
     number = fold_numbers(table.queries, PARTS, training.seed)
     ids = np.array(table.query_ids, dtype=object)
@@ -65,7 +66,10 @@ def train_certified(  # noqa: PLR0913 - a fit with a promise has this many sides
         msg = "a certificate is for an accuracy target or for the error of cheap arms"
         raise ValueError(msg)
     held = number == 0
-    gating = number == 1 if cheap_error is not None and target is not None else held
+    gating = np.zeros(len(number), dtype=bool)
+    if cheap_error is not None:
+        gating = number == 1 if target is not None else number < PARTS // 2
+        held &= target is not None
     learned = table.of_queries(ids[~(held | gating)].tolist())
     fitted = train(learned, training, created_at=created_at, progress=progress, extra=extra)
     if cheap_error is not None:

@@ -54,16 +54,15 @@ def value(
             return
         screen = console()
         if verdict.figures:
-            table = plain_table("", "SNIPS", "doubly robust", "rival", "difference", "direct")
+            table = plain_table("", "estimate", "95 %", "direct")
             for name, figure in verdict.figures.items():
-                table.add_row(
-                    name.replace("_usd", " in USD"),
-                    _with_interval(figure.plain),
-                    _with_interval(figure.new),
-                    _with_interval(figure.rival),
-                    _with_interval(figure.difference),
-                    f"{figure.new.effective_n:.1f}",
-                )
+                for method, found in figure.by_method().items():
+                    table.add_row(
+                        f"{name.replace('_usd', ' in USD')}, {method}",
+                        f"{found.estimate:.4g}",
+                        _bounds((found.low, found.high)),
+                        f"{found.effective_n:.1f}",
+                    )
             screen.print(table)
             screen.print(
                 f"{verdict.n_held:,} decisions, worth as many direct observations as the last "
@@ -289,9 +288,3 @@ def _side(side: Side) -> dict[str, Any]:
 def _bounds(interval: tuple[float, float]) -> str:
     low, high = interval
     return f"{low:.3g} to {high:.3g}" if math.isfinite(low) else "-"
-
-
-def _with_interval(found: Any) -> str:  # noqa: ANN401 - OffPolicyValue, loaded late
-    if not math.isfinite(found.low):
-        return f"{found.estimate:.4g} (not known)"
-    return f"{found.estimate:.4g} ({found.low:.4g} to {found.high:.4g})"

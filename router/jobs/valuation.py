@@ -42,6 +42,15 @@ class Comparison:
     difference: OffPolicyValue
     plain: OffPolicyValue
 
+    def by_method(self) -> Mapping[str, OffPolicyValue]:
+        """Give all of them with names for people."""
+        return {
+            "SNIPS": self.plain,
+            "doubly robust": self.new,
+            "of the rival": self.rival,
+            "difference": self.difference,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
