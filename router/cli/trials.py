@@ -66,7 +66,9 @@ def value(
             screen.print(table)
             screen.print(
                 f"{verdict.n_held:,} decisions, worth as many direct observations as the last "
-                f"column says; {verdict.rival} is the rival"
+                f"column says; {verdict.rival} is the rival",
+                markup=False,
+                soft_wrap=True,
             )
         screen.print(verdict.reason, markup=False, soft_wrap=True)
 
