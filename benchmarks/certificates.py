@@ -1,8 +1,10 @@
 """How often promises are broken, over random resplits of RouteLLM's recorded outcomes.
 
-Predictions are out of fold. Each resplit certifies on one part; "broken" is told by all queries, of
-which that part is a sample, and "on the rest" by the others alone, whose own noise comes on top.
-Usage: python benchmarks/certificates.py [--resplits 200] [--task mmlu]
+Predictions are out of fold. Each resplit certifies on one part; "broken" is told by all queries,
+of which that part is a sample, and "on the rest" by the others alone, where bad luck in one part is
+good luck in the other. Thresholds that are walked are fixed before: what is judged is what was
+tested.
+Usage: python benchmarks/certificates.py [--resplits 200] [--task mmlu] [--held N]
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.certificates import certify, conformal_gate
+from policies.certificates import certify
+from policies.gates import score_gate
 from policies.outcomes import read_outcomes
 from policies.tuning import CrossValidation, Parameters
 
@@ -30,10 +33,12 @@ N_STEPS = 40
 
 
 def walk(
-    score: NDArray[np.float64], weak: NDArray[np.float64], strong: NDArray[np.float64]
+    score: NDArray[np.float64],
+    weak: NDArray[np.float64],
+    strong: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
 ) -> list[NDArray[np.float64]]:
     """Quality of the answers as ever more queries, by score, go to the weak arm."""
-    thresholds = np.quantile(score, np.linspace(1.0, 0.0, N_STEPS))
     return [np.where(score > threshold, weak, strong) for threshold in thresholds]
 
 
@@ -48,8 +53,8 @@ def gates(
         broken, seen, shares = 0, 0, []
         for order in resplits:
             held, rest = order[:size], order[size:]
-            gate = conformal_gate(predicted[held, 0], 1.0 - weak[held], allowance, DELTA)
-            if gate is None:
+            gate = score_gate(predicted[held, 0], 1.0 - weak[held], allowance, DELTA)
+            if not gate.given:
                 shares.append(0.0)
                 continue
             through = predicted[rest, 0] >= gate.threshold
@@ -70,14 +75,15 @@ def accuracies(
     """Print how often certified policies miss their accuracy target."""
     weak, strong = quality.T
     gap = predicted[:, 0] - predicted[:, 1]
+    thresholds = np.quantile(gap, np.linspace(1.0, 0.0, N_STEPS))
     for loss in (0.01, 0.02, 0.03, 0.05, 0.08):
         target = float(strong.mean()) - loss
         broken = seen = given = 0
         cheap = []
         for order in resplits:
             held, rest = order[:size], order[size:]
-            thresholds = np.quantile(gap, np.linspace(1.0, 0.0, N_STEPS))
-            found = certify(walk(gap[held], weak[held], strong[held]), target, DELTA)
+            walked = walk(gap[held], weak[held], strong[held], thresholds)
+            found = certify(walked, target, DELTA)
             if found.index is None:
                 continue
             given += 1
@@ -99,7 +105,7 @@ def main() -> None:
     parser.add_argument("--resplits", type=int, default=200)
     parser.add_argument("--task", default="mmlu")
     parser.add_argument("--components", type=int, default=128)
-    parser.add_argument("--held", type=int, default=1500, help="queries to certify on")
+    parser.add_argument("--held", type=int, default=None, help="queries to certify on, else half")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"skipped: no recorded outcomes in {DATA}; set RHEOSTAT_DATA")
@@ -109,7 +115,7 @@ def main() -> None:
     data = CrossValidation(table.queries, quality, table.matrix("cost_usd"), table.arms)
     predicted = data.predict(Parameters(n_components=arguments.components))
     weak = quality[:, 0]
-    size = min(arguments.held, len(quality) // 2)
+    size = min(arguments.held or len(quality), len(quality) // 2)
     rng = np.random.default_rng(0)
     resplits = [rng.permutation(len(quality)) for _ in range(arguments.resplits)]
     print(f"{arguments.task}: {len(quality)} queries, {size} of them to certify on, delta {DELTA}")

@@ -177,6 +177,7 @@ def _parts(
             "epsilon": policy.epsilon,
             "accuracy_target": policy.accuracy_target,
             "left_out": sorted(map(str, policy.left_out)),
+            "gate": policy.gate,
         },
         "recipes": [recipe.to_dict() for recipe in recipes],
         "manifest": {name: value for name, value in manifest.items() if name != "version"},
@@ -241,6 +242,7 @@ def _policy(header: Mapping[str, Any]) -> UtilityPolicy:
         epsilon=header["epsilon"],
         accuracy_target=header["accuracy_target"],
         left_out=frozenset(Arm.parse(text) for text in header["left_out"]),
+        gate=header.get("gate"),
     )
 
 

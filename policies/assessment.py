@@ -22,6 +22,7 @@ from policies.evaluation import (
     column_means,
     replay,
 )
+from policies.gates import cheap_routed
 from policies.matrix import OutcomeMatrix
 from policies.metrics import average_improvement, gap_recovery, iso_quality_saving
 
@@ -61,9 +62,10 @@ def assess(
     """Judge a policy on outcomes; gives one JSON document.
 
     Keys: ``n_queries``, ``accuracy_only``, ``policy``, ``baselines`` (of recorded arms),
-    ``frontier``, ``aiq``, ``apgr``, ``cpt50``, ``cpt80`` (None unless exactly two recorded arms
-    are on offer), ``calibration`` by arm, ``iso_quality_saving``, ``unpriced_arms``. Costs are None
-    where accuracy alone is judged. Raises OutcomeError if nothing is left to judge.
+    ``frontier``, ``aiq``, ``cheap`` (None without a gate), ``apgr``, ``cpt50``, ``cpt80`` (None
+    unless exactly two recorded arms are on offer), ``calibration`` by arm, ``iso_quality_saving``,
+    ``unpriced_arms``. Costs are None where accuracy alone is judged. Raises OutcomeError if
+    nothing is left to judge.
     """
     return _Assessment(fitted, table, offer or Offer(), seed).document()
 
@@ -159,6 +161,7 @@ class _Assessment:
                 cost, accuracy, best["cost_usd_per_query"], best["accuracy"]
             ),
             "unpriced_arms": self.unpriced,
+            "cheap": self._cheap(),
         }
         if self.accuracy_only:
             for part in (document["policy"], *rivals.values(), *points):
@@ -175,6 +178,20 @@ class _Assessment:
         calls = (probability * np.nan_to_num(self.data.calls)).sum(axis=1)
         return {**value, "calls_per_query": float(calls.mean())}
 
+    def _cheap(self) -> Plain | None:
+        """Tell what a gate lets through, beside its promise; None without a gate."""
+        if self.policy.gate is None:
+            return None
+        sent, wrong = cheap_routed(self.policy, self.forecast, self.data)
+        n = int(sent.sum())
+        interval = list(bootstrap_mean(wrong[sent], self.seed)) if n else None
+        return {
+            "share": n / len(sent),
+            "error": float(wrong[sent].mean()) if n else None,
+            "error_interval": interval,
+            "allowance": self.fitted.manifest["gate"]["allowance"],
+        }
+
     def _frontier(self) -> list[Plain]:
         """Replay the utility rule at shadow prices from 0 to where only the cheapest is left."""
         gap = self._two_arms()
@@ -183,7 +200,7 @@ class _Assessment:
         feasible = self.forecast.feasible(Limits())
         index = np.arange(len(feasible))
         screened_out = frozenset(map(Arm.parse, self.fitted.manifest.get("screened_out", ())))
-        free = replace(self.policy, accuracy_target=None, left_out=screened_out)
+        free = replace(self.policy, accuracy_target=None, left_out=screened_out, gate=None)
         points = []
         for price in self._prices():
             policy = replace(free, shadow_price_per_usd=price)

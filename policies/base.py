@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from policies.errors import NoAffordableArmError
-from policies.types import Decision
+from policies.types import Decision, Offered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,4 +187,14 @@ def decision(
         predicted_cost_usd=float(forecast.cost_usd[0, picked]),
         difficulty=None if forecast.difficulty is None else float(forecast.difficulty[0]),
         reason=reason,
+        offered=_offered(forecast),
+    )
+
+
+def _offered(forecast: Forecast) -> Offered:
+    quality = forecast.quality
+    return Offered(
+        arms=forecast.arms,
+        cost_usd=tuple(forecast.cost_usd[0].tolist()),
+        quality=None if quality is None else tuple(quality[0].tolist()),
     )

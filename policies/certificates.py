@@ -1,4 +1,4 @@
-"""Promises that hold with a stated chance: Learn-then-Test, and gates for single arms.
+"""Promises that hold with a stated chance: Learn-then-Test.
 
 Angelopoulos et al. (2021), Learn then Test, arXiv:2110.01052. Policies are ordered in advance from
 safe to cheap and tested in that order ("is its accuracy below the target?") on queries used for
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_NEEDED = 10_000_000
 TINY = 1e-12
-LIKELY_SHARE = 0.75
+HALF = 0.5
+SQRT_2 = 2.0**0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Certificate:
     Attributes
     ----------
     accuracy_target, delta : float
-        P(accuracy >= target) >= 1 - delta.
+        P(accuracy >= target) >= 1 - delta, over all queries and over any batch of at least
+        ``n_queries`` others (see `stricter`).
     n_queries : int
         Graded queries that were tested on.
     given : bool
@@ -81,6 +83,8 @@ def certify(
 ) -> Certificate:
     """Walk policies from safe to cheap and certify the last whose accuracy passes.
 
+    The tests are at `stricter` (delta).
+
     Parameters
     ----------
     quality : sequence of ndarray of shape (n,), at least one
@@ -89,9 +93,10 @@ def certify(
     accuracy_target : float in (0, 1]
     delta : float in (0, 1)
     """
+    at_most = stricter(delta)
     passed: int | None = None
     for index, right in enumerate(quality):
-        if p_value(right, accuracy_target) > delta:
+        if p_value(right, accuracy_target) > at_most:
             break
         passed = index
     shown = quality[0 if passed is None else passed]
@@ -102,9 +107,9 @@ def certify(
         given=passed is not None,
         index=passed,
         accuracy=float(shown.mean()),
-        lower_bound=lower_bound(shown, delta),
+        lower_bound=lower_bound(shown, at_most),
         p_value=p_value(shown, accuracy_target),
-        needed_queries=None if passed is not None else needed(shown, accuracy_target, delta),
+        needed_queries=None if passed is not None else needed(shown, accuracy_target, at_most),
     )
 
 
@@ -175,71 +180,18 @@ def _would_pass(
     return min(np.e * exact, hoeffding) <= delta
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Queries with a score of at least ``threshold`` may go to the cheap arm.
+def stricter(delta: float) -> float:
+    """Chance at which to test, so that a batch of queries keeps the promise too, not only the mean.
 
-    ``share`` is their share of the calibration queries, ``error`` the arm's error among them.
+    The mean over all queries is kept from below with chance 1 - ``delta`` by a test at ``delta``.
+    What a user can see is the mean of a batch, with a noise of its own, and, if tests and batch
+    are halves of one set, luck in one is bad luck in the other. Where the batch is at least as
+    large as the tests, its error less theirs has at most sqrt(2) times their spread (normal
+    theory): so quantiles are taken that much further out.
     """
-
-    threshold: float
-    share: float
-    error: float
-
-
-def conformal_gate(
-    score: NDArray[np.float64],
-    wrong: NDArray[np.float64],
-    allowance: float,
-    delta: float,
-    shares: Sequence[float] | None = None,
-) -> Gate | None:
-    """Find how many queries a cheap arm may get so that its error among them keeps a bound.
-
-    The promise: with probability at least 1 - ``delta`` over the calibration queries, the error of
-    the arm among the queries let through is at most ``allowance``. Thresholds are walked from
-    few to many queries, starting where three quarters of the allowance would pass; each is a
-    Clopper-Pearson (exact binomial) test, the first failure ends the walk.
-
-    Parameters
-    ----------
-    score : ndarray of shape (n,)
-        Predicted probability that the cheap arm is right; fitted on other queries.
-    wrong : ndarray of shape (n,), 1 where the arm was wrong, else 0
-    allowance, delta : float in (0, 1)
-    shares : sequence of float, or None
-        Shares of queries to try, ascending; None for steps of 2 %.
-
-    Returns
-    -------
-    Gate, or None where not even the first share passes.
-    """
-    n = len(score)
-    if not n:
-        return None
-    order = np.argsort(-score, kind="stable")
-    sorted_score, errors = score[order], np.cumsum(wrong[order])
-    tried = _shares(n, allowance, delta) if shares is None else shares
-    gate = None
-    for share in tried:
-        last = int(np.ceil(share * n)) - 1
-        threshold = float(sorted_score[last])
-        count = int(np.searchsorted(-sorted_score, -threshold, side="right"))
-        failed = round(float(errors[count - 1]))
-        if stats.binom.cdf(failed, count, allowance) > delta:
-            break
-        gate = Gate(threshold, count / n, failed / count)
-    return gate
-
-
-def _shares(n: int, allowance: float, delta: float) -> list[float]:
-    """Shares from the first that has a fair chance to pass."""
-    count = 1
-    hoped = LIKELY_SHARE * allowance
-    while count < n and stats.binom.cdf(count * hoped, count, allowance) > delta:
-        count += 1
-    start = count / n
-    return [*np.arange(start, 1.0, 0.02).tolist(), 1.0]
+    if delta >= HALF:
+        return delta
+    return float(stats.norm.sf(SQRT_2 * stats.norm.isf(delta)))
 
 
 def _binary(quality: NDArray[np.float64]) -> bool:

@@ -33,12 +33,34 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """The arms that a decision was made among, with what was forecast of each.
+
+    ``quality`` is the probability of a right answer, None before any fit; ``cost_usd`` the expected
+    cost. Both are as long as ``arms``.
+    """
+
+    arms: tuple[Arm, ...]
+    cost_usd: tuple[float, ...]
+    quality: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What another policy would have picked from the same offers; it was not run."""
+
+    policy_version: str
+    arm: Arm
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """An arm with everything that replaying the choice needs.
 
     ``attempt`` counts from 0. ``propensity`` in (0, 1] is the probability with which this arm
     was picked. ``difficulty`` in [0, 1]: 0 trivial, 1 hopeless; None when nothing was fitted.
-    ``reason`` is one sentence for a person.
+    ``reason`` is one sentence for a person. ``offered`` is what could be picked, None where there
+    was no choice.
     """
 
     arm: Arm
@@ -49,6 +71,8 @@ class Decision:
     difficulty: float | None = None
     attempt: int = 0
     reason: str = ""
+    offered: Offered | None = None
+    shadow: Shadowed | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.propensity <= 1.0:

@@ -31,6 +31,9 @@ class UtilityPolicy:
     ``safe_arm`` (the most accurate feasible arm where that is not feasible). ``epsilon`` in
     [0, 1] is the share of uniform picks: above 0 it keeps logged decisions reusable. Arms in
     ``left_out`` are only explored, unless nothing else is feasible or a request has a target.
+    With a ``gate``, arms other than ``safe_arm`` are picked only where they are predicted to be
+    right with at least that probability, whatever the target; above 1 it lets nothing through.
+    Only exploration, or a safe arm that is not feasible, passes it by.
     """
 
     shadow_price_per_usd: float
@@ -38,12 +41,16 @@ class UtilityPolicy:
     epsilon: float = 0.02
     accuracy_target: float | None = None
     left_out: frozenset[Arm] = frozenset()
+    gate: float | None = None
     version: str = "utility"
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
         if not 0.0 <= self.shadow_price_per_usd < np.inf:
             msg = f"a shadow price is finite and at least 0, got {self.shadow_price_per_usd}"
+            raise ValueError(msg)
+        if self.gate is not None and not 0.0 <= self.gate < np.inf:
+            msg = f"a gate is finite and at least 0, got {self.gate}"
             raise ValueError(msg)
 
     def probability(self, forecast: Forecast, limits: Limits) -> NDArray[np.float64]:
@@ -75,6 +82,7 @@ class UtilityPolicy:
         target = self._target(limits)
         own_target = limits.accuracy_target is not None
         kept = feasible if own_target else self._kept(forecast, feasible)
+        kept = self._let_through(forecast, kept, quality)
         best = first_best(quality, cost_usd, kept)
         if target is None:
             chosen = first_best(quality - self.shadow_price_per_usd * cost_usd, cost_usd, kept)
@@ -94,6 +102,16 @@ class UtilityPolicy:
         wanted = np.array([arm not in self.left_out for arm in forecast.arms], dtype=bool)
         kept = feasible & wanted
         return np.where(kept.any(axis=1, keepdims=True), kept, feasible)
+
+    def _let_through(
+        self, forecast: Forecast, kept: NDArray[np.bool_], quality: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Keep what passes the gate and the safe arm; all where that leaves nothing."""
+        if self.gate is None:
+            return kept
+        safe = np.array([arm == self.safe_arm for arm in forecast.arms], dtype=bool)
+        through = kept & ((quality >= self.gate) | safe)
+        return np.where(through.any(axis=1, keepdims=True), through, kept)
 
     def _target(self, limits: Limits) -> float | None:
         return self.accuracy_target if limits.accuracy_target is None else limits.accuracy_target

@@ -17,6 +17,7 @@ from storage.dialects import insert_into
 from storage.errors import EntryExistsError, EntryNotFoundError
 from storage.holds import QUIET, hold, settle_holds
 from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
+from storage.offers import offered_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -267,6 +268,7 @@ def request_values(asked: Asked, now: datetime) -> dict[str, Any]:
 def entry_values(entry: OpenEntry, replica_id: str, now: datetime) -> dict[str, Any]:
     """Give the columns of an open entry's row."""
     decision = entry.decision
+    shadow = decision.shadow
     return {
         "request_id": entry.asked.query.query_id,
         "attempt": decision.attempt,
@@ -278,6 +280,9 @@ def entry_values(entry: OpenEntry, replica_id: str, now: datetime) -> dict[str, 
         "predicted_quality": decision.predicted_quality,
         "predicted_cost_usd": decision.predicted_cost_usd,
         "difficulty": decision.difficulty,
+        "offered": offered_text(decision.offered),
+        "shadow_policy": None if shadow is None else shadow.policy_version,
+        "shadow_arm": None if shadow is None else str(shadow.arm),
         "reason": decision.reason,
         "held_nano_usd": entry.hold_nano_usd,
         "status": EntryStatus.OPEN,

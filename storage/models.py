@@ -168,6 +168,8 @@ class RequestRow(Base):
 class EntryRow(Base):
     """One attempt at a request: the decision, the money held for it, and what came of it.
 
+    ``offered`` has the arms that could be picked (see `storage.offers`), ``shadow_arm`` what the
+    policy in shadow would have picked of them.
     ``cost_nano_usd`` is 0 while open. ``recovered_at`` is set when the replica died and the whole
     hold was charged; ``finished_at`` when somebody said what was really used.
     """
@@ -197,6 +199,9 @@ class EntryRow(Base):
     predicted_quality: Mapped[float | None]
     predicted_cost_usd: Mapped[float | None]
     difficulty: Mapped[float | None]
+    offered: Mapped[str | None]
+    shadow_policy: Mapped[str | None]
+    shadow_arm: Mapped[str | None]
     reason: Mapped[str]
     held_nano_usd: Mapped[int]
     cost_nano_usd: Mapped[int] = mapped_column(server_default="0")
@@ -380,3 +385,38 @@ class PolicyRow(Base):
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     promoted_at: Mapped[datetime | None]
+
+
+class TrialRow(Base):
+    """A policy on trial beside the one in service; at most one trial has no end.
+
+    ``share`` of the traffic is decided by it, 0 for a shadow. ``baseline`` was in service when it
+    began. ``max_loss`` is the loss of quality, and ``max_rise`` the rise of cost as a share, that
+    would be put up with, each told with certainty 1 - ``delta``; ``promotes`` says whether a policy
+    that is shown to keep to them goes into service.
+    """
+
+    __tablename__ = "trials"
+    __table_args__ = (
+        CheckConstraint("share >= 0 AND share <= 1", name="share"),
+        Index(
+            "ix_trials_running",
+            "running",
+            unique=True,
+            sqlite_where=text("running = 1"),
+            postgresql_where=text("running = 1"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    version: Mapped[str] = mapped_column(ForeignKey("policies.version"))
+    baseline: Mapped[str]
+    share: Mapped[float]
+    max_loss: Mapped[float]
+    max_rise: Mapped[float]
+    delta: Mapped[float]
+    promotes: Mapped[bool]
+    running: Mapped[int]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None]

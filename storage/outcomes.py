@@ -9,9 +9,10 @@ from sqlalchemy import func, insert, select
 
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
-from policies.types import AnswerKind, Decision, Episode, Outcome, Query
+from policies.types import AnswerKind, Decision, Episode, Outcome, Query, Shadowed
 from storage.errors import EntryNotFoundError
 from storage.models import EntryRow, OutcomeRow, RequestRow
+from storage.offers import read_offered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +127,8 @@ def _episode(entry: EntryRow, request: RequestRow, quality: float | None) -> Epi
             difficulty=entry.difficulty,
             attempt=entry.attempt,
             reason=entry.reason,
+            offered=read_offered(entry.offered),
+            shadow=_shadowed(entry),
         ),
         outcome=Outcome(
             answer=entry.answer_value or "",
@@ -136,3 +139,9 @@ def _episode(entry: EntryRow, request: RequestRow, quality: float | None) -> Epi
             completion_tokens=entry.completion_tokens,
         ),
     )
+
+
+def _shadowed(entry: EntryRow) -> Shadowed | None:
+    if entry.shadow_policy is None or entry.shadow_arm is None:
+        return None
+    return Shadowed(entry.shadow_policy, Arm.parse(entry.shadow_arm))

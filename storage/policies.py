@@ -12,6 +12,7 @@ from storage.dialects import insert_into
 from storage.errors import LedgerError
 from storage.holds import QUIET
 from storage.models import PolicyRow
+from storage.trials import end_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,11 +59,13 @@ def save_policy(
         raise LedgerError(msg)
 
 
-def promote_policy(session: Session, version: str, now: datetime) -> None:
+def promote_policy(session: Session, version: str, now: datetime, *, reason: str = "") -> None:
     """Put a kept policy in service, also to go back to an older one; PolicyNotReadyError if none.
 
-    The policy promoted last is the one in service.
+    The policy promoted last is the one in service. A trial under way ends with it; ``reason``
+    says why, if that was known.
     """
+    end_trial(session, reason or f"policy {version} was put in service", now)
     found = session.execute(
         update(PolicyRow)
         .where(PolicyRow.version == version)

@@ -23,6 +23,7 @@ from storage.errors import (
     LedgerError,
     LedgerUnavailableError,
 )
+from storage.judging import judge_trial, trial_state
 from storage.ledger import (
     OpenEntry,
     Refusal,
@@ -161,6 +162,13 @@ class Ledger:
         if not self.read(lambda session: thresholds_passed(session, now)):
             return []
         return self.write(lambda session: take_alerts(session, now))
+
+    def judge_trial(self, now: datetime) -> str | None:
+        """End the trial under way if enough is known of it; see `storage.judging.judge_trial`."""
+        state = self.read(trial_state)
+        if state is None or not state.is_over:
+            return None
+        return self.write(lambda session: judge_trial(session, now))
 
     def beat(self, now: datetime) -> None:
         """Say that this process is alive; to be called every few seconds while it serves."""

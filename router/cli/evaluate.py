@@ -89,6 +89,13 @@ def _show(document: Mapping[str, Any]) -> None:
         console().print(
             f"left out, without cost: {', '.join(document['unpriced_arms'])}", markup=False
         )
+    cheap = document["cheap"]
+    if cheap is not None:
+        wrong = "-" if cheap["error"] is None else f"{cheap['error']:.3f}"
+        console().print(
+            f"cheap arms get {cheap['share']:.1%} of the queries, error {wrong} among them "
+            f"(at most {cheap['allowance']:g} was asked for)"
+        )
     points = document["frontier"]
     if points:
         frontier = Table("shadow price", "accuracy", "USD per query", title="Frontier")

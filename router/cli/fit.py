@@ -53,6 +53,10 @@ def fit(
         float | None,
         typer.Option(help="Certify the accuracy target: it is missed with at most this chance."),
     ] = None,
+    cheap_error: Annotated[
+        float | None,
+        typer.Option(help="Most error among queries sent to other arms than the safe one."),
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials of the study.")] = 30,
     seed: Annotated[int, typer.Option()] = 0,
     task_column: Annotated[
@@ -81,8 +85,10 @@ def fit(
         from policies.tuning import Goal
         from router.jobs.studies import study_place
 
-        if delta is not None and accuracy_target is None:
-            fail("--delta certifies an accuracy target: give --accuracy-target too")
+        if delta is not None and accuracy_target is cheap_error is None:
+            fail("--delta is for a promise: give --accuracy-target or --cheap-error too")
+        if cheap_error is not None and not 0.0 < cheap_error < 1.0:
+            fail(f"--cheap-error must be in (0, 1), got {cheap_error:g}")
         try:
             goal = Goal(accuracy_target, budget_usd_per_query, shadow_price)
         except ValueError:
@@ -98,7 +104,9 @@ def fit(
             training = Training(
                 goal, trials, seed, study=place, derived=derived, max_tuning_s=max_seconds
             )
-            fitted = _fitted(table, training, delta, quiet=as_json, task_column=task_column)
+            fitted = _fitted(
+                table, training, delta, cheap_error, quiet=as_json, task_column=task_column
+            )
         artifacts.save(fitted, output)
         _tell(fitted.manifest, output, as_json=as_json)
 
@@ -143,6 +151,7 @@ def _fitted(
     table: OutcomeTable,
     training: Training,
     delta: float | None,
+    cheap_error: float | None,
     *,
     quiet: bool,
     task_column: bool,
@@ -162,9 +171,15 @@ def _fitted(
         def progress(done: int, _trials: int, _loss: float) -> None:
             bars.update(bar, completed=done)
 
-        if delta is not None:
+        if delta is not None or cheap_error is not None:
             return train_certified(
-                table, training, delta, created_at=now, progress=progress, extra=extra
+                table,
+                training,
+                delta,
+                cheap_error=cheap_error,
+                created_at=now,
+                progress=progress,
+                extra=extra,
             )
         return train(table, training, created_at=now, progress=progress, extra=extra)
 
@@ -204,6 +219,7 @@ def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
         f"{manifest['n_queries']} queries, {len(manifest['arms'])} arms and "
         f"{len(manifest['derived_arms'])} derived ones"
     )
-    if "certificate" in manifest:
-        console().print(manifest["certificate_text"], soft_wrap=True)
+    for promise in ("certificate_text", "gate_text"):
+        if promise in manifest:
+            console().print(manifest[promise], soft_wrap=True)
     console().print(f"policy {manifest['version']} written to {output}")

@@ -25,6 +25,7 @@ from router.cli.report import report
 from router.cli.retrain import retrain
 from router.cli.serve import serve
 from router.cli.strategies import strategies
+from router.cli.trials import add_trials
 
 app = typer.Typer(
     name="rheostat",
@@ -56,6 +57,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.add_typer(prices_app, name="prices")
 app.add_typer(replay_app, name="replay")
+add_trials(policy_app)
 app.add_typer(policy_app, name="policy")
 
 

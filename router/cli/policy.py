@@ -41,7 +41,7 @@ COMPARED = (
 @policy_app.command("list")
 def list_policies(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the kept policies, the newest first; the one in service is marked."""
-    with errors_shown(), _ledger(config) as ledger:
+    with errors_shown(), ledger_of(config) as ledger:
         from storage.policies import kept_policies
 
         kept = ledger.read(kept_policies)
@@ -68,14 +68,14 @@ def list_policies(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @policy_app.command("show")
 def show(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print a policy's manifest as JSON: data, goal, seed, metrics, library versions."""
-    with errors_shown(), _ledger(config) as ledger:
+    with errors_shown(), ledger_of(config) as ledger:
         typer.echo(json.dumps(_manifest(ledger, version), indent=2, sort_keys=True))
 
 
 @policy_app.command("diff")
 def diff(old: VersionArgument, new: VersionArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Show in what two policies differ, and what each is worth by its own cross-validation."""
-    with errors_shown(), _ledger(config) as ledger:
+    with errors_shown(), ledger_of(config) as ledger:
         before, after = _manifest(ledger, old), _manifest(ledger, new)
         screen = console()
         for name in COMPARED:
@@ -98,7 +98,7 @@ def promote(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Put a policy in service; running gateways take it over within seconds."""
-    with errors_shown(), _ledger(config) as ledger:
+    with errors_shown(), ledger_of(config) as ledger:
         from policies import artifacts
         from router.cli.build import utc_now
         from router.cli.fit import refuse_derived
@@ -123,7 +123,7 @@ def promote(
 @policy_app.command("rollback")
 def rollback(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Put the policy in service again that was before the present one."""
-    with errors_shown(), _ledger(config) as ledger:
+    with errors_shown(), ledger_of(config) as ledger:
         from router.cli.build import utc_now
         from storage.policies import roll_back
 
@@ -133,7 +133,8 @@ def rollback(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @contextmanager
-def _ledger(config: Path) -> Iterator[Ledger]:
+def ledger_of(config: Path) -> Iterator[Ledger]:
+    """Open the ledger of a configuration, and close it afterwards."""
     from router.cli.build import open_ledger
     from router.gateway.config import load
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from policies.outcomes import OutcomeTable
     from policies.tuning import Goal
     from router.gateway.config import Config
-    from router.jobs.retrain import Retrained, Terms, Verdict
+    from router.jobs.retrain import Retrained, Terms
+    from router.jobs.valuation import Verdict
+    from router.jobs.watching import Drift
     from storage.store import Ledger
 
 
@@ -44,6 +46,9 @@ def retrain(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     promote: Annotated[bool, typer.Option(help="Put it in service if it is better.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; the ledger stays as it is.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a policy on the ledger's graded answers; promote it if it is better than the present."""
@@ -51,10 +56,12 @@ def retrain(
         from policies.artifacts import from_bytes
         from policies.training import Training
         from router.cli.build import open_ledger
+        from router.cli.trials import drift_of
         from router.gateway.config import load
         from router.jobs.retrain import Terms
         from router.jobs.studies import study_place
         from router.routing.chooser import ChooserSettings
+        from storage.offers import read_offers
         from storage.policies import policy_in_service
 
         loaded = load(config)
@@ -68,15 +75,19 @@ def retrain(
             settings = ChooserSettings(
                 loaded.exploration, loaded.accuracy_target, loaded.shadow_price
             )
-            table = _graded(ledger, loaded, in_utc(since))
+            offers = ledger.read(lambda session: read_offers(session, in_utc(since)))
+            drift = None if in_service is None else drift_of(ledger, in_service, None)
+            table = graded_answers(ledger, loaded, in_utc(since))
             with study_place(loaded.ledger) as place:
                 training = Training(goal, trials, seed, study=place)
-                terms = Terms(training, min_rows, delta, settings)
+                terms = Terms(training, min_rows, delta, settings, offers)
                 made = _retrained(table, in_service, terms, quiet=as_json)
-            promoted = _keep(ledger, made, in_service, promote=promote)
+            promoted = False
+            if not dry_run:
+                promoted = _keep(ledger, made, in_service, promote=promote)
         finally:
             ledger.close()
-        _tell(made, promoted=promoted, as_json=as_json)
+        _tell(made, drift, promoted=promoted, kept=not dry_run, as_json=as_json)
 
 
 def _goal(
@@ -99,7 +110,7 @@ def _goal(
         fail("give one of --accuracy-target in (0, 1] and --shadow-price of at least 0, or none")
 
 
-def _graded(ledger: Ledger, config: Config, since: datetime | None) -> OutcomeTable:
+def graded_answers(ledger: Ledger, config: Config, since: datetime | None) -> OutcomeTable:
     """Read the graded answers of the configured arms."""
     from policies.outcomes import OutcomeTable
     from router.cli.build import assemble
@@ -147,10 +158,18 @@ def _keep(
     return ledger.write(lambda session: put(session, made, artifact, beaten, now, promote=promote))
 
 
-def _tell(made: Retrained, *, promoted: bool, as_json: bool) -> None:
+def _tell(
+    made: Retrained, drift: Drift | None, *, promoted: bool, kept: bool, as_json: bool
+) -> None:
     verdict, version = made.verdict, made.fitted.version
     if as_json:
-        document = {"version": version, "promoted": promoted, **verdict.to_dict()}
+        document = {
+            "version": version,
+            "promoted": promoted,
+            "kept": kept,
+            "drift": None if drift is None else drift.to_dict(),
+            **verdict.to_dict(),
+        }
         typer.echo(json.dumps(document, sort_keys=True))
         return
     screen = console()
@@ -159,9 +178,14 @@ def _tell(made: Retrained, *, promoted: bool, as_json: bool) -> None:
         screen.print(f"{verdict.n_held:,} decisions held out; {verdict.rival} is the rival")
     if "certificate_text" in made.fitted.manifest:
         screen.print(made.fitted.manifest["certificate_text"], soft_wrap=True)
-    done = "is in service" if promoted else "is kept, and not put in service"
+    for warning in () if drift is None else drift.warnings:
+        screen.print(warning, markup=False, soft_wrap=True)
+    unused = "is kept, and not put in service" if kept else "would not be put in service"
+    if not kept and verdict.better:
+        unused = "would be put in service"
+    done = "is in service" if promoted else unused
     screen.print(f"policy {version} {done}: {verdict.reason}", markup=False, soft_wrap=True)
-    if verdict.better and not promoted:
+    if verdict.better and kept and not promoted:
         screen.print(f"put it in service with: rheostat policy promote {version}")
 
 

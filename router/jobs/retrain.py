@@ -7,22 +7,20 @@ service, or before there is one whoever made the log. Only a lower bound above z
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from policies.artifacts import assemble
-from policies.base import Forecast, Limits
+from policies.base import Limits
 from policies.difficulty import fold_numbers
 from policies.errors import OutcomeError
-from policies.evaluation import column_means
 from policies.guarantee import certified
 from policies.matrix import OutcomeMatrix
-from policies.offpolicy import Log, doubly_robust, robust_difference
 from policies.training import train
-from router.routing.chooser import ChooserSettings, adjusted
+from router.jobs.valuation import Logged, compare
+from router.routing.chooser import ChooserSettings
 from storage.policies import policy_in_service, promote_policy, save_policy
 
 if TYPE_CHECKING:
@@ -34,11 +32,11 @@ if TYPE_CHECKING:
 
     from cost_models.types import Arm
     from policies.artifacts import FittedPolicy
-    from policies.offpolicy import OffPolicyValue
     from policies.outcomes import OutcomeTable
     from policies.training import Training
     from policies.tuning import Goal
-    from policies.utility import UtilityPolicy
+    from policies.types import Offered
+    from router.jobs.valuation import Verdict
 
 PARTS = 4
 N_PRICES = 24
@@ -47,15 +45,13 @@ PRICE_HIGH = 3.0
 LEAST_RATIO = 1e-6
 FULL = 0.5
 """From this share of questions with every arm's outcome on, replay tells what a price is worth."""
-MOST_VARIANCE = 0.25
-"""Of a grade in [0, 1]."""
-LOGGED = "the logged behaviour"
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How to retrain: at least ``min_rows`` graded answers; ``settings`` are the operator's.
 
+    ``offered`` says by query what the logged decisions were made among; of others, every arm.
     With ``delta`` in (0, 1) the accuracy target of ``training.goal`` is certified, and a policy
     without a certificate is not promoted.
     """
@@ -64,35 +60,7 @@ class Terms:
     min_rows: int = 200
     delta: float | None = None
     settings: ChooserSettings = field(default_factory=ChooserSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One figure of the new policy, of its rival, and of the new one less its rival."""
-
-    new: OffPolicyValue
-    rival: OffPolicyValue
-    difference: OffPolicyValue
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether to promote, and why in one sentence.
-
-    ``figures`` has ``utility`` (right answers less the shadow price of their cost), ``accuracy``
-    and ``cost_usd`` on ``n_held`` decisions; it is empty where there was none to value them on.
-    """
-
-    better: bool
-    reason: str
-    rival: str
-    n_held: int
-    figures: Mapping[str, Comparison] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON; None stands for a bound that is not known."""
-        plain: dict[str, Any] = _finite(asdict(self))
-        return plain
+    offered: Mapping[str, Offered] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,61 +98,11 @@ def retrain(
     fitted = _priced(fitted, learned, training.goal)
     if terms.delta is not None:
         fitted = _certified(fitted, _of(table, certifying), training, terms.delta)
-    verdict = compare(fitted, in_service, held, terms.settings)
+    verdict = compare(fitted, in_service, held, terms.settings, terms.offered)
     if terms.delta is not None and not _is_certified(fitted):
         reason = f"no certificate: {fitted.manifest['certificate_text']}"
         verdict = replace(verdict, better=False, reason=reason)
     return Retrained(_with(fitted, {"retraining": verdict.to_dict()}), verdict)
-
-
-def compare(
-    new: FittedPolicy,
-    in_service: FittedPolicy | None,
-    held: OutcomeTable,
-    settings: ChooserSettings | None = None,
-) -> Verdict:
-    """Value two policies, as they would serve, on logged decisions that neither was told of.
-
-    Only decisions with a propensity below 1 and, unless no answer has a cost, a cost are used: at 1
-    there was no choice. Every arm of the log counts as offered.
-    """
-    settings = settings or ChooserSettings()
-    rival = LOGGED if in_service is None else f"policy {in_service.version}, which is in service"
-    decided = held.numbers["propensity"] < 1.0
-    if not new.manifest["accuracy_only"]:
-        decided &= ~np.isnan(held.numbers["cost_usd"])
-    if not decided.any():
-        reason = (
-            "none of the answers held out comes from a choice of known propensity below 1 (and "
-            "cost), so nothing can be said about other choices; let `auto` requests explore, or "
-            "import outcomes with propensity"
-        )
-        return Verdict(better=False, reason=reason, rival=rival, n_held=0)
-    logged = _Logged.of(new, held.where(decided))
-    policy = adjusted(new.policy, settings)
-    chosen = logged.probability(new, policy)
-    before = None
-    if in_service is not None:
-        before = logged.probability(in_service, adjusted(in_service.policy, settings))
-    price = 0.0 if new.manifest["accuracy_only"] else policy.shadow_price_per_usd
-    figures = {
-        "utility": logged.compare(chosen, before, 1.0, price),
-        "accuracy": logged.compare(chosen, before, 1.0, 0.0),
-        "cost_usd": logged.compare(chosen, before, 0.0, -1.0),
-    }
-    gain = figures["utility"].difference
-    better = gain.low > 0
-    of_what = f"right answers per question, at {price:g} of them per USD"
-    if better:
-        reason = f"it is worth {_interval(gain)} {of_what}, more than {rival}"
-    elif not math.isfinite(gain.low):
-        reason = (
-            f"too few logged decisions tell it from {rival}: they are worth "
-            f"{gain.effective_n:.1f} direct observations"
-        )
-    else:
-        reason = f"its gain over {rival} may be nothing: {_interval(gain)} {of_what}"
-    return Verdict(better, reason, rival, len(logged.log_arm), figures)
 
 
 def put(  # noqa: PLR0913 - a policy, what it beat, and when
@@ -209,94 +127,6 @@ def put(  # noqa: PLR0913 - a policy, what it beat, and when
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Logged:
-    """Logged decisions and what is expected of every arm on their questions, row by row."""
-
-    texts: tuple[str, ...]
-    arms: tuple[Arm, ...]
-    query: NDArray[np.intp]
-    log_arm: NDArray[np.intp]
-    propensity: NDArray[np.float64]
-    quality: NDArray[np.float64]
-    cost_usd: NDArray[np.float64]
-    expected_quality: NDArray[np.float64]
-    expected_usd: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, fitted: FittedPolicy, table: OutcomeTable) -> _Logged:
-        """Lay out the rows of a table, all with a propensity; unknown costs count as 0."""
-        query, arm = table.cells
-        prediction = fitted.estimator.predict(table.queries, table.arms)
-        cost_usd = np.nan_to_num(table.numbers["cost_usd"])
-        expected_usd = prediction.cost_usd
-        if expected_usd is None:
-            expected_usd = np.zeros(prediction.quality.shape)
-        return cls(
-            table.queries,
-            table.arms,
-            query,
-            arm,
-            table.numbers["propensity"],
-            table.quality,
-            cost_usd,
-            prediction.quality[query],
-            expected_usd[query],
-        )
-
-    def probability(self, fitted: FittedPolicy, policy: UtilityPolicy) -> NDArray[np.float64]:
-        """Give what a policy would have done on each row, shape (n, n_arms)."""
-        return policy.probability(self.forecast(fitted), Limits())[self.query]
-
-    def forecast(self, fitted: FittedPolicy) -> Forecast:
-        """Give what a fitted policy expects of the questions."""
-        prediction = fitted.estimator.predict(self.texts, self.arms)
-        cost_usd = prediction.cost_usd
-        if cost_usd is None:
-            seen = np.eye(len(self.arms), dtype=bool)[self.log_arm]
-            means = column_means(np.where(seen, self.cost_usd[:, None], np.nan), seen)
-            cost_usd = np.broadcast_to(means, prediction.quality.shape).copy()
-        return Forecast(
-            arms=self.arms,
-            cost_usd=cost_usd,
-            quality=prediction.quality,
-            in_distribution=prediction.in_distribution,
-        )
-
-    def log(self, right: float, price: float) -> Log:
-        """Reward each decision by ``right`` times its quality less ``price`` times its cost."""
-        reward = right * self.quality - price * self.cost_usd
-        return Log(self.log_arm, self.propensity, reward)
-
-    def value(self, probability: NDArray[np.float64], right: float, price: float) -> OffPolicyValue:
-        """Give the mean reward of a policy."""
-        expected = right * self.expected_quality - price * self.expected_usd
-        return doubly_robust(self.log(right, price), probability, expected)
-
-    def compare(
-        self,
-        new: NDArray[np.float64],
-        old: NDArray[np.float64] | None,
-        right: float,
-        price: float,
-    ) -> Comparison:
-        """Compare the mean rewards of two policies; an ``old`` of None is whoever made the log."""
-        rows = np.arange(len(self.log_arm))
-        log = self.log(right, price)
-        expected = right * self.expected_quality - price * self.expected_usd
-        p = self.expected_quality[rows, self.log_arm].clip(0.0, 1.0)
-        difference = robust_difference(
-            log, new, old, expected, right**2 * p * (1.0 - p), right**2 * MOST_VARIANCE
-        )
-        own = np.eye(len(self.arms))[self.log_arm]
-        if old is None:
-            as_logged = replace(log, propensity=np.ones(len(rows)))
-            rival = doubly_robust(as_logged, own, expected)
-        else:
-            rival = doubly_robust(log, old, expected)
-        return Comparison(doubly_robust(log, new, expected), rival, difference)
-
-
 def _priced(fitted: FittedPolicy, learned: OutcomeTable, goal: Goal) -> FittedPolicy:
     """Set the shadow price off-policy where most questions have the outcome of a few arms alone.
 
@@ -308,7 +138,7 @@ def _priced(fitted: FittedPolicy, learned: OutcomeTable, goal: Goal) -> FittedPo
     sparse = _complete(learned).mean() < FULL
     if goal.shadow_price_per_usd is not None or not sparse or not decided.any():
         return fitted
-    logged = _Logged.of(fitted, learned.where(decided))
+    logged = Logged.of(fitted, learned.where(decided))
     forecast = logged.forecast(fitted)
     points = []
     for price in _prices(forecast.cost_usd):
@@ -329,7 +159,7 @@ def _priced(fitted: FittedPolicy, learned: OutcomeTable, goal: Goal) -> FittedPo
     return _with(replace(fitted, policy=policy), {"shadow_price_per_usd": price})
 
 
-def _of_safe_arm(logged: _Logged, arm: Arm) -> float:
+def _of_safe_arm(logged: Logged, arm: Arm) -> float:
     if arm not in logged.arms:
         return float("inf")
     always = np.tile(np.eye(len(logged.arms))[logged.arms.index(arm)], (len(logged.log_arm), 1))
@@ -380,13 +210,3 @@ def _with(fitted: FittedPolicy, facts: Mapping[str, Any]) -> FittedPolicy:
     manifest = {**fitted.manifest, **facts}
     manifest.pop("version", None)
     return assemble(fitted.estimator, fitted.policy, manifest, fitted.recipes)
-
-
-def _interval(value: OffPolicyValue) -> str:
-    return f"{value.estimate:+.4f} ({value.low:+.4f} to {value.high:+.4f})"
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

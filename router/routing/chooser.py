@@ -6,6 +6,7 @@ be learned from. What this process has seen of latencies is used where an arm's 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
 from policies.fixed import FixedPolicy, SafePolicy
+from policies.types import Shadowed
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
 from router.routing.types import AUTO, Candidate, Plan
-from storage.policies import policy_in_service
+from storage.policies import policy_in_service, read_policy
+from storage.trials import running_trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.types import ChatRequest
+    from storage.policies import StoredPolicy
     from storage.store import Ledger
 
 USUAL_SHARE = 0.4
@@ -61,7 +65,10 @@ class ChooserSettings:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One request's offers with all that is forecast of them, and the policy to choose by."""
+    """One request's offers with all that is forecast of them, and the policy to choose by.
+
+    ``shadow`` is the same by a policy on trial, whose pick is written down and never run.
+    """
 
     request: ChatRequest
     offers: tuple[Offer, ...]
@@ -69,6 +76,7 @@ class Choice:
     prediction: Prediction | None
     policy: Policy
     rng: np.random.Generator
+    shadow: Choice | None = None
 
     def decide(self) -> Decision:
         """Choose among the feasible offers.
@@ -79,7 +87,10 @@ class Choice:
         feasible = self._feasible()
         if not feasible:
             raise self._refused()
-        return self.policy.choose(self._forecast(feasible), self._limits(), self.rng)
+        made = self.policy.choose(self._forecast(feasible), self._limits(), self.rng)
+        if self.shadow is None:
+            return made
+        return replace(made, shadow=self.shadow._likely(feasible))  # noqa: SLF001 - of the same class
 
     def offer(self, arm: Arm) -> Offer:
         """Give the offer of an arm."""
@@ -141,6 +152,14 @@ class Choice:
         limits = self.request.limits
         return PolicyLimits(limits.accuracy_target, limits.max_cost_usd, limits.max_latency_s)
 
+    def _likely(self, feasible: Sequence[int]) -> Shadowed | None:
+        """Tell the arm that the policy is likeliest to pick; None where it would pick none."""
+        probability = self.policy.probability(self._forecast(feasible), self._limits())[0]
+        if not probability.any():
+            return None
+        picked = self.offers[feasible[int(probability.argmax())]].arm
+        return Shadowed(self.policy.version, picked)
+
     def _can_decide(self) -> bool:
         feasible = self._feasible()
         if not feasible:
@@ -188,6 +207,21 @@ class _InService:
     policy: UtilityPolicy
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A policy on trial with its share of the traffic, 0 for a shadow."""
+
+    policy: _InService
+    share: float
+
+    def gets(self, request: ChatRequest) -> bool:
+        """Whether a request is among the share: always alike for one user, else by its id."""
+        who = f"user:{request.user}" if request.user else f"request:{request.request_id}"
+        text = f"{self.policy.stored_version}|{request.tenant}|{who}"
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") < self.share * 2.0**64
+
+
 @dataclass(slots=True)
 class Chooser:
     """Choose with the policy in service, which ``follow`` reads from the ledger.
@@ -200,29 +234,44 @@ class Chooser:
     settings: ChooserSettings = field(default_factory=ChooserSettings)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     _in_service: _InService | None = field(default=None, init=False)
+    _tried: _Tried | None = field(default=None, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
     def consider(self, request: ChatRequest, offers: Sequence[Offer]) -> Choice:
         """Forecast every offer; nothing is decided yet."""
-        used = self._in_service
-        arms = [offer.arm for offer in offers]
-        prediction = None
-        policy: Policy = self._safe_policy() if used is None else used.policy
+        used, tried = self._in_service, self._tried
         if request.model != AUTO:
-            policy = FixedPolicy(arms[0])
+            return self._choice(request, offers, used, FixedPolicy(offers[0].arm))
+        if tried is not None and tried.gets(request):
+            used = tried.policy
+        choice = self._choice(request, offers, used, None if used is None else used.policy)
+        if tried is None or tried.share > 0.0:
+            return choice
+        beside = self._choice(request, offers, tried.policy, tried.policy.policy)
+        return replace(choice, shadow=beside)
+
+    def _choice(
+        self,
+        request: ChatRequest,
+        offers: Sequence[Offer],
+        used: _InService | None,
+        policy: Policy | None,
+    ) -> Choice:
+        prediction = None
         if used is not None:
+            arms = [offer.arm for offer in offers]
             prediction = used.estimator.predict([request.task.text], arms)
         return Choice(
             request=request,
             offers=tuple(offers),
             priced=tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers)),
             prediction=prediction,
-            policy=policy,
+            policy=self._safe_policy() if policy is None else policy,
             rng=self.rng,
         )
 
     def follow(self, ledger: Ledger) -> None:
-        """Take over the policy that is in service, if it is another one than before.
+        """Take over the policy in service and the one on trial, where they are others than before.
 
         Raises PolicyNotReadyError for one that cannot be read: the one before stays in use.
         """
@@ -230,9 +279,26 @@ class Chooser:
         if stored is None:
             self._in_service = None
         elif self._in_service is None or self._in_service.stored_version != stored.version:
-            fitted = artifacts.from_bytes(stored.artifact)
-            policy = adjusted(fitted.policy, self.settings)
-            self._in_service = _InService(stored.version, fitted.estimator, policy)
+            self._in_service = self._ready(stored)
+        self._follow_trial(ledger)
+
+    def _follow_trial(self, ledger: Ledger) -> None:
+        trial = ledger.read(running_trial)
+        if trial is None:
+            self._tried = None
+            return
+        tried, share = self._tried, trial.terms.share
+        if tried is None or tried.policy.stored_version != trial.version:
+            self._tried = None
+            stored = ledger.read(lambda session: read_policy(session, trial.version))
+            self._tried = _Tried(self._ready(stored), share)
+        elif tried.share != share:
+            self._tried = _Tried(tried.policy, share)
+
+    def _ready(self, stored: StoredPolicy) -> _InService:
+        fitted = artifacts.from_bytes(stored.artifact)
+        policy = adjusted(fitted.policy, self.settings)
+        return _InService(stored.version, fitted.estimator, policy)
 
     def observe(self, arm: Arm, latency_s: float) -> None:
         """Take note of how long an arm took."""

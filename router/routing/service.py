@@ -386,6 +386,9 @@ class RoutingService:
             )
         for alert in self.ledger.alerts(now):
             LOG.warning("%s", alert)
+        done = self.ledger.judge_trial(now)
+        if done is not None:
+            LOG.warning("%s", done)
         self.chooser.follow(self.ledger)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pytest
+from planted import ODD, planted
 from typer.testing import CliRunner, Result
 
+from policies.outcomes import OutcomeTable
 from router.cli.main import app
 
 if TYPE_CHECKING:
@@ -54,3 +57,23 @@ def write_config(folder: Path, limit_usd: str) -> Path:
     path = folder / "rheostat.yaml"
     path.write_text(CONFIG.format(folder=folder, limit_usd=limit_usd), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def history(cli: Cli, config: Path, tmp_path: Path) -> Path:
+    """Import a log of 600 random picks among three of the configured arms; give the configuration.
+
+    A fourth arm of the log is none that is configured.
+    """
+    rng = np.random.default_rng(0)
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for row in planted(600).rows():
+        named = "cot" if row["strategy"] == ODD.strategy else "direct"
+        answers.setdefault(row["query_id"], []).append({**row, "strategy": named})
+    rows = [{**rows[int(rng.integers(3))], "propensity": 1 / 3} for rows in answers.values()]
+    rows.append({**rows[0], "model": "gone"})
+    path = tmp_path / "history.jsonl"
+    OutcomeTable.from_rows(rows).write_jsonl(path)
+    done = cli("import", path, "--config", config)
+    assert "601 outcomes imported" in done.stdout, done.output
+    return config

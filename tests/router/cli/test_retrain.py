@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from planted import ODD, planted
-
-from policies.outcomes import OutcomeTable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
-
-
-@pytest.fixture
-def history(cli: Cli, config: Path, tmp_path: Path) -> Path:
-    """Import a log of 600 random picks among three of the configured arms; give the configuration.
-
-    A fourth arm of the log is none that is configured.
-    """
-    rng = np.random.default_rng(0)
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for row in planted(600).rows():
-        named = "cot" if row["strategy"] == ODD.strategy else "direct"
-        answers.setdefault(row["query_id"], []).append({**row, "strategy": named})
-    rows = [{**rows[int(rng.integers(3))], "propensity": 1 / 3} for rows in answers.values()]
-    rows.append({**rows[0], "model": "gone"})
-    path = tmp_path / "history.jsonl"
-    OutcomeTable.from_rows(rows).write_jsonl(path)
-    done = cli("import", path, "--config", config)
-    assert "601 outcomes imported" in done.stdout, done.output
-    return config
 
 
 def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(

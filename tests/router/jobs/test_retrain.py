@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from planted import ARMS, BEST, LARGE, SMALL, kind_of, planted
+from planted import ARMS, BEST, LARGE, ODD, SMALL, kind_of, planted
 
 from policies.artifacts import assemble, to_bytes
 from policies.errors import OutcomeError
 from policies.outcomes import OutcomeTable
 from policies.training import Training, train
 from policies.tuning import Goal
-from router.jobs.retrain import LOGGED, Retrained, Terms, put, retrain
+from policies.types import Offered
+from router.jobs.retrain import Retrained, Terms, put, retrain
+from router.jobs.valuation import LOGGED, Logged
 from storage.policies import policy_in_service, promote_policy, read_policy, save_policy
 
 if TYPE_CHECKING:
@@ -198,3 +200,17 @@ def test_what_is_better_than_something_replaced_meanwhile_is_not_promoted(ledger
     serve(poor())
     assert not keep(promote=False)
     assert keep(promote=True)
+
+
+def test_a_policy_is_not_valued_by_arms_that_were_not_offered() -> None:
+    """Where the large model was not to be had, no policy is credited with it."""
+    table = logged(300, lambda _text: SMALL, 0.5)
+    two = Offered((SMALL, ODD), (0.001, 0.002), (0.5, 0.5))
+    offered = dict.fromkeys(table.query_ids[:200], two)
+    found = Logged.of(good(), table, offered)
+    large = found.probability(good(), good().policy)[:, found.arms.index(LARGE)]
+    picked = found.log_arm == found.arms.index(LARGE)
+    limited = np.isin(found.query, np.arange(200)) & ~picked
+    assert limited.sum() > 100
+    assert not large[limited].any()
+    assert large[~limited].max() > 0.9

@@ -23,6 +23,7 @@ from router.errors import RequestError
 from router.routing.candidates import offers
 from router.routing.chooser import Chooser, ChooserSettings
 from storage.policies import promote_policy, save_policy
+from storage.trials import TrialTerms, end_trial, start_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -533,3 +534,55 @@ def test_the_same_seed_decides_the_same() -> None:
 def test_the_planted_arms_are_the_ones_of_the_catalog() -> None:
     """Guards the fixtures above: predictions are for arms that were fitted."""
     assert set(TWO.arms) < set(ARMS)
+
+
+def on_trial(ledger: Ledger, fitted: FittedPolicy, share: float) -> Chooser:
+    """Try a policy that always takes the large model beside one that takes the small one."""
+    old = variant(fitted, shadow_price_per_usd=1000.0)
+    new = variant(fitted, shadow_price_per_usd=0.0, left_out=frozenset(ARMS) - {LARGE})
+    promote(ledger, old)
+    data = artifacts.to_bytes(new)
+    ledger.write(lambda s: save_policy(s, new.version, data, new.manifest, NOW))
+    terms = TrialTerms(share)
+    ledger.write(lambda s: start_trial(s, new.version, old.version, terms, NOW))
+    chooser = Chooser(TWO, rng=np.random.default_rng(0))
+    chooser.follow(ledger)
+    return chooser
+
+
+def test_a_canary_decides_for_its_share_and_always_for_the_same_users(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """A third of 300 users, whatever they ask; nobody after the trial."""
+    chooser = on_trial(sqlite_ledger, fitted, 1 / 3)
+
+    def decided(i: int, text: str) -> Decision:
+        request = replace(asks(text=text), user=f"u{i}")
+        return chooser.consider(request, offers(TWO, request)).decide()
+
+    first = [decided(i, EASY) for i in range(300)]
+    large = [made.arm == LARGE for made in first]
+    assert 70 < sum(large) < 130
+    assert len({made.policy_version for made in first}) == 2
+    assert [decided(i, HARD).policy_version for i in range(50)] == [
+        made.policy_version for made in first[:50]
+    ]
+    sqlite_ledger.write(lambda s: end_trial(s, "by hand", NOW))
+    chooser.follow(sqlite_ledger)
+    assert {decided(i, EASY).arm for i in range(50)} == {SMALL}
+
+
+def test_a_shadow_is_written_down_and_decides_nothing(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """What was offered is written down beside it; a model by name has no shadow."""
+    chooser = on_trial(sqlite_ledger, fitted, 0.0)
+    request = asks(text=EASY)
+    made = chooser.consider(request, offers(TWO, request)).decide()
+    assert made.arm == SMALL
+    assert made.shadow is not None
+    assert made.shadow.arm == LARGE
+    assert made.offered is not None
+    assert set(made.offered.arms) == {SMALL, LARGE}
+    named = asks("small", EASY)
+    assert chooser.consider(named, offers(TWO, named)).decide().shadow is None
