@@ -129,7 +129,9 @@ async def test_a_rotated_key_and_its_successor_both_open_during_the_overlap(
         ledger.write(lambda s: rotate_key(s, str(id_of(old)), PEPPER, until, old_until=until))
 
 
-def test_a_key_sees_the_models_that_it_may_use(sqlite_ledger: Ledger, serve: Serve) -> None:
+def test_a_key_sees_and_reaches_the_models_that_it_may_use(
+    sqlite_ledger: Ledger, serve: Serve
+) -> None:
     """In the list and one by one; a key without limits sees all."""
     gate = Gate(sqlite_ledger)
     keys = {gate.made(allowed_models=["large"]): ["auto", "large"]}
@@ -147,6 +149,11 @@ def test_a_key_sees_the_models_that_it_may_use(sqlite_ledger: Ledger, serve: Ser
         for name in ("auto", "small", "large"):
             one = client.get(f"/v1/models/{name}", headers=headers)
             assert one.status_code == (200 if name in usable else 404)
+            body = {"model": name, "messages": [{"role": "user", "content": "hello"}]}
+            asked = client.post("/v1/chat/completions", headers=headers, json=body)
+            assert asked.status_code == (200 if name in usable else 403)
+            if name not in usable:
+                assert asked.json()["error"]["code"] == "model_not_allowed"
 
 
 async def test_a_rotation_does_not_lengthen_the_life_of_a_key(ledger: Ledger) -> None:
