@@ -20,10 +20,11 @@ from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
 from router.routing.types import AUTO
-from router.routing.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from router.routing.webhook import Webhook
 
 LOCAL = "local/"
 SIMULATED = "simulated/"
@@ -207,6 +208,8 @@ class AlertsConfig(Strict):
         """Give the address, None where alerts go to the log alone."""
         if self.webhook is None:
             return None
+        from router.routing.webhook import Webhook  # noqa: PLC0415 - it loads an HTTP client, and reading a file must not
+
         secret = None if self.secret is None else self.secret.get_secret_value()
         return Webhook(self.webhook.get_secret_value(), secret)
 
