@@ -10,6 +10,7 @@
     |   |-- ProviderTimeoutError  the upstream did not answer in time
     |   `-- OverloadedError       the local queue is full; retry later
     |-- AllowanceExceededError    the meter stopped a call that did not fit its caps
+    |-- WebhookError              the address for alerts did not take one
     `-- WeightsError              embedded weights are missing or damaged
 """
 
@@ -35,6 +36,15 @@ class RequestError(RheostatError):
         self.param = param
         self.code = code
         super().__init__(message)
+
+
+class WebhookError(RheostatError):
+    """The address for alerts did not take an event in ``attempts`` attempts."""
+
+    def __init__(self, problem: str, *, attempts: int) -> None:
+        self.attempts = attempts
+        tried = "one attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"the webhook of `alerts` failed after {tried}: {problem}")
 
 
 class ProviderError(RheostatError):

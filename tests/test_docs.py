@@ -16,6 +16,7 @@ import typer
 from router.cli.main import app
 from router.gateway.config import Config
 from router.gateway.config_parts import (
+    AlertsConfig,
     AuthConfig,
     BudgetConfig,
     ModelConfig,
@@ -91,6 +92,7 @@ def headed(text: str, heading: str) -> str:
         (PriceChangeConfig, "Models"),
         (ThroughputConfig, "Models"),
         (BudgetConfig, "Budgets"),
+        (AlertsConfig, "Budgets"),
         (AuthConfig, "Keys"),
         (Compute, "What a request may ask for"),
     ],

@@ -108,7 +108,9 @@ def build_service(
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
-    return RoutingService(catalog, chooser, open_ledger(config), settings)
+    return RoutingService(
+        catalog, chooser, open_ledger(config), settings, webhook=config.alerts.to_webhook()
+    )
 
 
 async def start_service(service: RoutingService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from router.cli.aggregator import fit_aggregator
+from router.cli.alerts import alerts_app
 from router.cli.ask import ask, plan
 from router.cli.budget import budget_app
 from router.cli.collect import collect, questions
@@ -50,6 +51,7 @@ app.command("import")(import_outcomes)
 app.command()(export)
 app.command()(retrain)
 app.command()(strategies)
+app.add_typer(alerts_app, name="alerts")
 app.add_typer(budget_app, name="budget")
 app.command()(fit_aggregator)
 app.add_typer(config_app, name="config")

@@ -24,6 +24,7 @@ from cost_models.budgets import Period
 from cost_models.pricing import DatedPrice, Price, PriceBook, shipped_price, slips
 from router.errors import ConfigError, StrategyConfigError
 from router.gateway.config_parts import (
+    AlertsConfig,
     AuthConfig,
     BudgetConfig,
     MachineConfig,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
 LEDGERS = ("sqlite://", "postgresql+psycopg://")
-SECRETS = frozenset({"api_key", "key", "pepper", "ledger", "base_url"})
+SECRETS = frozenset({"api_key", "key", "pepper", "ledger", "base_url", "webhook", "secret"})
 REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 STR_TAG = "tag:yaml.org,2002:str"
@@ -63,6 +64,7 @@ class Config(Strict):
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
     budgets: tuple[BudgetConfig, ...] = ()
+    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     auth: AuthConfig = Field(default_factory=AuthConfig)
     machine: MachineConfig | None = None
     default_max_tokens: Whole = 512

@@ -24,6 +24,8 @@ from router.routing.types import AUTO
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from router.routing.webhook import Webhook
+
 LOCAL = "local/"
 SIMULATED = "simulated/"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
@@ -142,8 +144,7 @@ class ModelConfig(Strict):
     def _is_http(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not is_http(url):
             message = "an address such as http://127.0.0.1:9000/v1 is needed"
             raise wrong(message)
         return url
@@ -185,6 +186,34 @@ class BudgetConfig(Strict):
         return Budget(self.scope, self.period, limit_nano_usd, self.time_zone)
 
 
+class AlertsConfig(Strict):
+    """Where alerts go beside the log; ``secret`` is what the events are signed with."""
+
+    webhook: Annotated[SecretStr, Field(min_length=1)] | None = None
+    secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.webhook is None:
+            if self.secret is not None:
+                message = "a secret signs nothing without a webhook; name one, or remove it"
+                raise wrong(message, at=("secret",))
+            return self
+        if not is_http(self.webhook.get_secret_value()):
+            message = "an address such as https://alerts.example.com/rheostat is needed"
+            raise wrong(message, at=("webhook",))
+        return self
+
+    def to_webhook(self) -> Webhook | None:
+        """Give the address, None where alerts go to the log alone."""
+        if self.webhook is None:
+            return None
+        from router.routing.webhook import Webhook  # noqa: PLC0415 - it loads an HTTP client, and reading a file must not
+
+        secret = None if self.secret is None else self.secret.get_secret_value()
+        return Webhook(self.webhook.get_secret_value(), secret)
+
+
 class KeyConfig(Strict):
     """A static key; its name is the tenant that it stands for."""
 
@@ -220,6 +249,15 @@ class AuthConfig(Strict):
             message = "two keys are the same; give each name a key of its own"
             raise wrong(message, at=("keys",))
         return self
+
+
+def is_http(url: str) -> bool:
+    """Tell whether ``url`` is a whole address of http or https."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def double_of(names: Iterable[str]) -> str | None:

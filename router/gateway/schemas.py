@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from policies.types import AnswerKind
 from router.errors import RequestError
 from router.gateway.strict import Strict, wrong
-from router.routing.types import ChatRequest, Limits
+from router.routing.types import AUTO, ChatRequest, Limits
 from router.types import Message, Task
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class ChatBody(Body):
             request_id=caller.request_id,
             model=self.model,
             task=task,
-            limits=_within_key(compute.to_limits(), caller.allowed_models),
+            limits=_within_key(self.model, compute.to_limits(), caller.allowed_models),
             min_max_tokens=settings.min_max_tokens if cap is None else None,
             tenant=caller.tenant,
             user=self.user,
@@ -329,10 +329,13 @@ class Feedback(Body):
         return float(bool(self.correct)) if self.quality is None else self.quality
 
 
-def _within_key(limits: Limits, allowed_models: tuple[str, ...] | None) -> Limits:
+def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | None) -> Limits:
     """Keep to the models that the key allows; RequestError where none is left."""
     if allowed_models is None:
         return limits
+    if model not in {AUTO, *allowed_models}:
+        msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
+        raise RequestError(msg, param="model", code="model_not_allowed")
     asked = limits.allowed_models
     kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
     if not kept:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
+from router.errors import WebhookError
 from router.providers.metered import Allowance, Meter
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.types import Served
+from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
     from router.routing.types import ChatRequest, Plan
+    from router.routing.webhook import Webhook
+    from storage.alerts import Alert
     from storage.ledger import Settlement
     from storage.store import Ledger
 
@@ -105,14 +109,16 @@ class RoutingService:
     ledger: Ledger
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
+    webhook: Webhook | None = None
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
+    _untold: deque[Alert] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
         """Charge what dead replicas left open, load the policy in service, begin to beat."""
-        await asyncio.to_thread(self._tend)
+        await self._tend_and_tell()
         self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
@@ -368,9 +374,26 @@ class RoutingService:
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             try:
-                await self._kept(asyncio.to_thread(self._tend))
+                await self._kept(self._tend_and_tell())
             except RheostatError as error:
                 LOG.warning("the heartbeat met an error: %s", error)
+
+    async def _tend_and_tell(self) -> None:
+        """Tend, then send what was passed, in the background: a slow receiver stops no beat."""
+        try:
+            await asyncio.to_thread(self._tend)
+        finally:
+            while self._untold:
+                alert = self._untold.popleft()
+                if self.webhook is not None:
+                    self._keep(asyncio.ensure_future(self._send(self.webhook, alert)))
+
+    async def _send(self, webhook: Webhook, alert: Alert) -> None:
+        """Send an alert; one that cannot be delivered is in the log all the same."""
+        try:
+            await webhook.send(event_of(alert), self.clock())
+        except WebhookError as error:
+            LOG.warning("an alert was not delivered: %s", error)
 
     def _tend(self) -> None:
         """Say that we live, charge for dead ones, tell of thresholds, follow policies."""
@@ -386,6 +409,7 @@ class RoutingService:
             )
         for alert in self.ledger.alerts(now):
             LOG.warning("%s", alert)
+            self._untold.append(alert)
         done = self.ledger.judge_trial(now)
         if done is not None:
             LOG.warning("%s", done)

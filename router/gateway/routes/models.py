@@ -1,14 +1,17 @@
-"""``GET /v1/models``: the configured models, and ``auto``, which picks among them."""
+"""``GET /v1/models``: the models that a key may use, and ``auto``, which picks among them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
 from router.errors import RequestError
-from router.gateway.dependencies import EngineDep
+from router.gateway.dependencies import CallerDep, EngineDep
 from router.routing.types import AUTO
+
+if TYPE_CHECKING:
+    from router.gateway.dependencies import Caller, Engine
 
 OWNER = "rheostat"
 
@@ -16,19 +19,24 @@ routes = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @routes.get("")
-async def list_models(engine: EngineDep) -> dict[str, Any]:
+async def list_models(engine: EngineDep, caller: CallerDep) -> dict[str, Any]:
     """List what ``model`` may be."""
-    return {"object": "list", "data": [_shown(name) for name in (AUTO, *engine.models())]}
+    return {"object": "list", "data": [_shown(name) for name in _usable(engine, caller)]}
 
 
 @routes.get("/{name:path}")
-async def get_model(name: str, engine: EngineDep) -> dict[str, Any]:
-    """Show one model; 404 for one that is not configured."""
-    known = (AUTO, *engine.models())
+async def get_model(name: str, engine: EngineDep, caller: CallerDep) -> dict[str, Any]:
+    """Show one model; 404 for one that is not configured, or that the key may not use."""
+    known = _usable(engine, caller)
     if name not in known:
         msg = f"the model {name!r} does not exist here; use one of: {', '.join(known)}"
         raise RequestError(msg, param="model", code="model_not_found")
     return _shown(name)
+
+
+def _usable(engine: Engine, caller: Caller) -> tuple[str, ...]:
+    allowed = caller.allowed_models
+    return (AUTO, *(name for name in engine.models() if allowed is None or name in allowed))
 
 
 def _shown(name: str) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import create_engine, text
 
 from router.gateway.config import load
@@ -14,7 +17,6 @@ from router.questions.base import read_questions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from conftest import Cli
 
 
@@ -196,3 +198,56 @@ def test_strategies_are_listed_with_their_papers(cli: Cli) -> None:
     listed = cli("strategies").stdout
     assert "self_consistency" in listed
     assert "Wang et al. 2022" in listed
+
+
+def test_alerts_test_needs_a_webhook_that_answers(cli: Cli, config: Path) -> None:
+    """Without an address it says what to write; a redirect is a failure; the address is hidden."""
+    missing = cli("alerts", "test", "--config", config)
+    assert missing.exit_code == 1
+    assert "alerts: {webhook:" in missing.stderr
+    posted: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        status = 204
+
+        def do_POST(self) -> None:
+            posted.append(self.headers["webhook-signature"])
+            self.send_response(self.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing on standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/private"
+        told = f"\nalerts: {{webhook: '{url}', secret: '0123456789abcdef'}}\n"
+        config.write_text(config.read_text().rstrip() + told)
+        assert cli("alerts", "test", "--config", config).exit_code == 0
+        Receiver.status = 307
+        moved = cli("alerts", "test", "--config", config)
+        server.shutdown()
+    assert moved.exit_code == 1
+    assert "it answered 307" in moved.stderr
+    assert [text.startswith("v1,") for text in posted] == [True, True]
+    shown = cli("config", "show", "--config", config).stdout
+    assert "private" not in shown
+    assert "0123456789abcdef" not in shown
+
+
+@pytest.mark.parametrize(
+    ("alerts", "problem"),
+    [
+        ("{webhook: 'file:///etc/hosts'}", "alerts.webhook: an address such as"),
+        ("{webhook: 'http://[::1'}", "alerts.webhook: an address such as"),
+        ("{secret: '0123456789abcdef'}", "alerts.secret: a secret signs nothing"),
+    ],
+)
+def test_a_wrong_address_for_alerts_is_refused(
+    cli: Cli, config: Path, alerts: str, problem: str
+) -> None:
+    """When the file is read, with the place."""
+    config.write_text(config.read_text().rstrip() + f"\nalerts: {alerts}\n")
+    checked = cli("config", "check", "--config", config)
+    assert checked.exit_code == 1
+    assert problem in " ".join(checked.stderr.split())

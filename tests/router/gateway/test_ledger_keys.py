@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from scripted_engine import ScriptedEngine
 from sqlalchemy import text
 
 from router.gateway.auth import REMEMBERED_S, Keyring, Tenant
@@ -16,6 +17,8 @@ from storage.errors import KeyNotFoundError, LedgerUnavailableError
 from storage.keys import create_key, find_key, id_of, list_keys, revoke_key, rotate_key
 
 if TYPE_CHECKING:
+    from conftest import Serve
+
     from storage.keys import Key
     from storage.store import Ledger
 
@@ -124,6 +127,33 @@ async def test_a_rotated_key_and_its_successor_both_open_during_the_overlap(
     assert [await gate.tenant(old), await gate.tenant(new)] == [None, same]
     with pytest.raises(KeyNotFoundError):
         ledger.write(lambda s: rotate_key(s, str(id_of(old)), PEPPER, until, old_until=until))
+
+
+def test_a_key_sees_and_reaches_the_models_that_it_may_use(
+    sqlite_ledger: Ledger, serve: Serve
+) -> None:
+    """In the list and one by one; a key without limits sees all."""
+    gate = Gate(sqlite_ledger)
+    keys = {gate.made(allowed_models=["large"]): ["auto", "large"]}
+    keys[gate.made()] = ["auto", "small", "large"]
+
+    def find(key_id: str) -> Key | None:
+        return sqlite_ledger.read(lambda session: find_key(session, key_id))
+
+    settings = GatewaySettings(keys={}, pepper=PEPPER, find_key=find, clock=lambda: NOW)
+    client = serve(ScriptedEngine(), settings)
+    for shown, usable in keys.items():
+        headers = {"authorization": f"Bearer {shown}"}
+        listed = client.get("/v1/models", headers=headers).json()["data"]
+        assert [model["id"] for model in listed] == usable
+        for name in ("auto", "small", "large"):
+            one = client.get(f"/v1/models/{name}", headers=headers)
+            assert one.status_code == (200 if name in usable else 404)
+            body = {"model": name, "messages": [{"role": "user", "content": "hello"}]}
+            asked = client.post("/v1/chat/completions", headers=headers, json=body)
+            assert asked.status_code == (200 if name in usable else 403)
+            if name not in usable:
+                assert asked.json()["error"]["code"] == "model_not_allowed"
 
 
 async def test_a_rotation_does_not_lengthen_the_life_of_a_key(ledger: Ledger) -> None:
