@@ -12,6 +12,7 @@ from cost_models.pricing import PriceBook, shipped_context_window
 from router.errors import ConfigError
 from router.providers.registry import Providers
 from router.routing.catalog import Catalog, Model
+from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ def assemble(
     """
     providers = Providers(weights_directory, questions)
     strategies = [parse_strategy(text) for text in config.strategies]
+    cascades = [parse_escalation(text) for text in config.cascades]
     return Catalog(
         models={model.name: _model(config, model, providers) for model in config.models},
         strategies={str(strategy): strategy for strategy in strategies},
         prices=PriceBook(
             tuple(e for m in config.models if m.price_changes for e in config.dated_prices(m))
         ),
+        cascades={cascade.arm.strategy: cascade for cascade in cascades},
     )
 
 

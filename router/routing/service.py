@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
-from router.providers.metered import Allowance, Meter
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.leases import Lease
 from router.routing.types import Served
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
-from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
+from storage.ledger import ORGANISATION, Asked, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Run:
     entry_id: int
     offer: Offer
     decision: Decision
-    meter: Meter
+    lease: Lease
     started_s: float
 
 
@@ -140,7 +140,7 @@ class RoutingService:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
         try:
-            answer = await run.offer.strategy.run(run.request.task, run.meter)
+            answer = await run.lease.run(run.request.task)
         except BaseException as error:
             await self._settle(run, None, error)
             raise
@@ -154,16 +154,16 @@ class RoutingService:
         run = await self._begin(request)
         strategy, task = run.offer.strategy, run.request.task
         try:
-            if isinstance(strategy, Direct) and task.n == 1:
+            if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
                 text, finish_reason = "", "stop"
-                async with aclosing(run.meter.stream(strategy.request(task))) as chunks:
+                async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
                     async for chunk in chunks:
                         text += str(chunk.delta.get("content") or "")
                         finish_reason = chunk.finish_reason or finish_reason
                         yield chunk
                 answer = strategy.answer(task, (Sample(text, finish_reason),))
             else:
-                answer = await strategy.run(task, run.meter)
+                answer = await run.lease.run(task)
                 for chunk in _whole(answer):
                     yield chunk
         except BaseException as error:
@@ -215,8 +215,8 @@ class RoutingService:
                     raise
                 attempt = following
             else:
-                meter = self._meter(offer)
-                return _Run(attempt.request, entry_id, offer, decision, meter, started_s)
+                lease = Lease(offer, time.monotonic() + self.settings.request_timeout_s)
+                return _Run(attempt.request, entry_id, offer, decision, lease, started_s)
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
@@ -259,15 +259,6 @@ class RoutingService:
             keep_query_text=self.settings.keep_query_text,
         )
 
-    def _meter(self, offer: Offer) -> Meter:
-        allowance = Allowance(
-            max_cost_nano_usd=offer.worst_case_nano_usd,
-            max_calls=len(offer.calls),
-            deadline=time.monotonic() + self.settings.request_timeout_s,
-        )
-        model = offer.model
-        return Meter(model.provider, model.price, allowance, model.throughput)
-
     async def _finish(self, run: _Run, answer: Answer) -> Served:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
@@ -276,11 +267,12 @@ class RoutingService:
             request_id=run.request.request_id,
             decision=run.decision,
             answer=answer,
-            usage=run.meter.usage,
+            usage=run.lease.usage,
             cost_nano_usd=settlement.cost_nano_usd,
             latency_s=latency_s,
-            overhead_s=max(0.0, time.monotonic() - run.started_s - run.meter.upstream_s),
-            calls=run.meter.calls,
+            overhead_s=max(0.0, time.monotonic() - run.started_s - run.lease.upstream_s),
+            calls=run.lease.calls,
+            attempts=run.lease.attempts,
         )
 
     async def _settle(
@@ -289,20 +281,8 @@ class RoutingService:
         """Write what the run used and free the rest; goes on in the background if cancelled."""
         settle = SettleEntry(
             entry_id=run.entry_id,
-            calls=tuple(
-                Call(
-                    model=call.model,
-                    role=call.role.value,
-                    usage=call.usage,
-                    cost_nano_usd=call.cost_nano_usd,
-                    latency_s=call.latency_s,
-                    price_source=run.offer.model.price.source,
-                    status=call.status,
-                    in_doubt=call.in_doubt,
-                    error=call.error,
-                )
-                for call in run.meter.calls
-            ),
+            calls=run.lease.ledger_calls(),
+            attempts=run.lease.ledger_attempts(),
             latency_s=time.monotonic() - run.started_s,
             answer_value=answer.value if answer else None,
             confidence=answer.confidence if answer else None,
