@@ -135,7 +135,8 @@ def test_no_secret_is_shown() -> None:
 
 def test_cascades_are_read_in_either_form_and_need_their_models() -> None:
     """The canonical text is kept; a stage's model has to be one of the file."""
-    models = "models: [{name: a, model: openai/x, price: {free: true}}, {name: b, model: openai/y, price: {free: true}}]\n"
+    one = "model: openai/x, price: {free: true}"
+    models = f"models: [{{name: a, {one}}}, {{name: b, {one}}}]\n"
     config = read(
         f"{models}cascades: ['cascade|agree(a/cot > a/direct > b/direct)', a|cot then b|cot]"
     )
