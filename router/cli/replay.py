@@ -28,7 +28,10 @@ def _replay() -> None:
 @replay_app.command("tot")
 def replay_tot(
     log: Annotated[Path, typer.Argument(help="A log of princeton-nlp/tree-of-thought-llm.")],
-    breadth: Annotated[int, typer.Option("--breadth", "-b", min=1, help="States kept.")] = 5,
+    breadth: Annotated[
+        int | None,
+        typer.Option("--breadth", "-b", min=1, help="States kept; those of the log if not given."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay Tree of Thoughts (BFS) over recorded proposals and values; no model is asked."""
@@ -150,6 +153,7 @@ def _shown(done: Replay) -> dict[str, object]:
         "same_path": sum(puzzle.same_path for puzzle in done.puzzles),
         "recorded_first": sum(puzzle.recorded_first for puzzle in done.puzzles),
         "recorded_any": sum(puzzle.recorded_any for puzzle in done.puzzles),
+        "sampled": sum(not puzzle.greedy for puzzle in done.puzzles),
         "rule_disagrees": sum(puzzle.rule_disagrees for puzzle in done.puzzles),
         "puzzles": [asdict(puzzle) for puzzle in done.puzzles],
     }
