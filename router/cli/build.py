@@ -36,18 +36,27 @@ def utc_now() -> datetime:
 
 def open_ledger(config: Config) -> Ledger:
     """Open the ledger, its schema brought up to date and the configured budgets in force."""
+    ledger = open_database(config.ledger)
+    try:
+        ledger.declare_budgets(budget.to_budget() for budget in config.budgets)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def open_database(url: str) -> Ledger:
+    """Open the ledger at ``url``, its schema brought up to date and its budgets as they are."""
     from storage.engine import create_ledger_engine, migrate
     from storage.store import Ledger
 
-    engine = create_ledger_engine(config.ledger)
+    engine = create_ledger_engine(url)
     try:
         migrate(engine)
-        ledger = Ledger(engine)
-        ledger.declare_budgets(budget.to_budget() for budget in config.budgets)
+        return Ledger(engine)
     except BaseException:
         engine.dispose()
         raise
-    return ledger
 
 
 def assemble(

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
     from router.routing.types import ChatRequest, Plan
+    from router.types import Task
     from storage.ledger import Settlement
     from storage.store import Ledger
 
@@ -90,6 +91,11 @@ class _Run:
     lease: Lease
     started_s: float
 
+    @property
+    def task(self) -> Task:
+        """The task, with what was predicted of it."""
+        return replace(self.request.task, difficulty=self.decision.difficulty)
+
 
 @dataclass(slots=True)
 class RoutingService:
@@ -140,7 +146,7 @@ class RoutingService:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
         try:
-            answer = await run.lease.run(run.request.task)
+            answer = await run.lease.run(run.task)
         except BaseException as error:
             await self._settle(run, None, error)
             raise
@@ -152,7 +158,7 @@ class RoutingService:
         A plain call streams as the upstream does; any other strategy gives its answer whole.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, run.request.task
+        strategy, task = run.offer.strategy, run.task
         try:
             if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
                 text, finish_reason = "", "stop"
