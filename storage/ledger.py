@@ -93,15 +93,17 @@ class Call:
 class Attempted:
     """One stage of a cascade to write down; its cost and usage are those of its calls.
 
-    ``trust`` in [0, 1] is what the cascade's rule said of the answer, None where it could not say.
-    ``latency_s`` is None for one that was cut off.
+    ``trust`` in [0, 1] is what ``judge``, a rule or a verifier, said of the answer, None where it
+    could not say; ``trusted`` that it sufficed. ``latency_s`` is None for one that was cut off.
     """
 
     arm: Arm
+    judge: str
     latency_s: float | None = None
     answer_value: str | None = None
     confidence: float | None = None
     trust: float | None = None
+    trusted: bool = False
     error: str | None = None
 
 
@@ -371,7 +373,9 @@ def attempt_rows(settle: SettleEntry) -> list[dict[str, Any]]:
                 "latency_s": attempt.latency_s,
                 "answer_value": attempt.answer_value,
                 "confidence": attempt.confidence,
+                "judge": attempt.judge,
                 "trust": attempt.trust,
+                "trusted": attempt.trusted,
                 "error": attempt.error,
                 **usage_columns(sum((call.usage for call in calls), start=Usage())),
             }

@@ -253,8 +253,9 @@ class CallRow(Base):
 class AttemptRow(Base):
     """One stage of a cascade: the arm that was run, what it used, and whether it was trusted.
 
-    ``seq`` is the ``stage`` of its calls, whose sums it holds. Money is held and spent by the
-    entry alone, so nothing is counted twice.
+    ``seq`` is the ``stage`` of its calls, whose sums it holds. ``judge`` is the rule or verifier
+    that gave ``trust``; where it sufficed (``trusted``) the cascade ended. Money is held and spent
+    by the entry alone, so nothing is counted twice.
     """
 
     __tablename__ = "attempts"
@@ -280,7 +281,9 @@ class AttemptRow(Base):
     latency_s: Mapped[float | None]
     answer_value: Mapped[str | None]
     confidence: Mapped[float | None]
+    judge: Mapped[str]
     trust: Mapped[float | None]
+    trusted: Mapped[bool]
     error: Mapped[str | None]
 
 

@@ -82,13 +82,18 @@ class Lease:
 
     def ledger_attempts(self) -> tuple[Attempted, ...]:
         """Give the stages of a cascade as the ledger keeps them."""
+        cascade = self._cascade
+        if cascade is None:
+            return ()
         return tuple(
             Attempted(
                 arm=attempt.arm,
+                judge=cascade.escalation.judge,
                 latency_s=attempt.latency_s,
                 answer_value=attempt.answer.value if attempt.answer else None,
                 confidence=attempt.answer.confidence if attempt.answer else None,
                 trust=attempt.trust,
+                trusted=cascade.trusted(attempt),
                 error=attempt.error,
             )
             for attempt in self.attempts

@@ -124,7 +124,7 @@ class CascadeRun:
                 failure = failure or error
             finally:
                 attempt.latency_s = time.monotonic() - began
-            if self._trusted(attempt):
+            if self.trusted(attempt):
                 break
         answered = [(a.answer, a.trust or 0.0) for a in self.attempts if a.answer is not None]
         if not answered and failure is not None:
@@ -136,13 +136,16 @@ class CascadeRun:
     ) -> float | None:
         """Say how far the rule trusts an answer."""
         if self.escalation.rule is Rule.AGREE:
-            before = [a.answer for a in self.attempts[:-1]]
+            before = [a.answer for a in self.attempts[:-1] if a.answer is not None]
+            if not before:
+                return None
             return float(any(_same(answer, other, task) for other in before))
         if stage.verifier is not None:
             return (await _verdict(stage, answer, task, sampler)).quality
         return confidence_of(answer, task)
 
-    def _trusted(self, attempt: Attempt) -> bool:
+    def trusted(self, attempt: Attempt) -> bool:
+        """Tell whether an attempt's answer ends the cascade."""
         least = self.escalation.confidence if self.escalation.rule is Rule.CONFIDENT else 1.0
         return attempt.trust is not None and attempt.trust >= (least or 1.0)
 

@@ -85,6 +85,11 @@ class Escalation:
         stages = recorded.strategy.removeprefix(Rule.AGREE)
         return Arm(recorded.model, f"{self.rule.value}_{self.confidence:g}{stages}")
 
+    @property
+    def judge(self) -> str:
+        """Who decides about an answer: the verifier, or the rule."""
+        return self.verifier or self.rule.value
+
     def __str__(self) -> str:
         first, *rest = (str(stage) for stage in self.stages)
         told = "".join(f" then escalate to {stage}" for stage in rest)

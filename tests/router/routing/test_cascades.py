@@ -72,7 +72,7 @@ async def test_every_stage_is_a_row_under_one_request(ledger: Ledger) -> None:
         "cascade|agree(small/cot > small/direct > large/direct)"
     )
     assert [(a.model, a.strategy, a.answer_value, a.trust) for a in attempts] == [
-        ("small", "cot", "5", 0.0),
+        ("small", "cot", "5", None),
         ("small", "direct", "6", 0.0),
         ("large", "direct", "7", 0.0),
     ]
