@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from router.errors import StrategyConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 RANGE = "range"
 ALWAYS_SHOWN = "always_shown"
@@ -115,6 +116,41 @@ def read(text: str) -> tuple[str, Mapping[str, Any]]:
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise StrategyConfigError(msg) from error
     return parsed.func.id, values
+
+
+def chosen(value: object, what: str) -> tuple[str, Any]:
+    """Read what a configuration names: a name, a canonical text, or a name with its parameters.
+
+    Gives the name and its parameters, which `kind_of` checks. Raises StrategyConfigError.
+    """
+    if isinstance(value, str):
+        return read(value)
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, parameters),) = value.items()
+        return str(name), parameters
+    msg = f"a {what} is a name, or one name with its parameters, got {value!r}"
+    raise StrategyConfigError(msg)
+
+
+def kind_of(
+    name: str, parameters: object, kinds: Mapping[str, type[Any]], what: str
+) -> tuple[type[Any], Mapping[str, Any]]:
+    """Give the class of a name with parameters that it has; StrategyConfigError for others.
+
+    The message has the nearest name or parameter.
+    """
+    if name not in kinds:
+        msg = unknown(what, name, kinds)
+        raise StrategyConfigError(msg)
+    if not isinstance(parameters, Mapping):
+        msg = f"{name}: parameters are written as parameter: value, got {parameters!r}"
+        raise StrategyConfigError(msg)
+    known = [parameter.name for parameter in fields(kinds[name])]
+    for parameter in parameters:
+        if parameter not in known:
+            msg = unknown(f"parameter of {name}", str(parameter), known)
+            raise StrategyConfigError(msg)
+    return kinds[name], parameters
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

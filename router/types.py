@@ -107,7 +107,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a strategy is asked to do; ``max_tokens`` caps each sample that it draws."""
+    """What a strategy is asked to do; ``max_tokens`` caps each sample that it draws.
+
+    ``difficulty`` in [0, 1] is what the policy's estimator predicts of the query, 0 trivial and 1
+    hopeless; None where nothing was fitted. It can lower what a strategy spends, never raise it.
+    """
 
     messages: tuple[Message, ...]
     answer_kind: AnswerKind = AnswerKind.TEXT
@@ -121,6 +125,7 @@ class Task:
     top_logprobs: int | None = None
     n: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    difficulty: float | None = None
 
     @property
     def text(self) -> str:

@@ -14,8 +14,15 @@ from sqlalchemy import insert, select, update
 from storage.budgets import budgets_in_force
 from storage.dialects import insert_into
 from storage.holds import QUIET, holds_row, move, take
-from storage.ledger import Settlement, call_rows, entry_values, request_values, settled_values
-from storage.models import CallRow, EntryRow, HoldRow, RequestRow
+from storage.ledger import (
+    Settlement,
+    attempt_rows,
+    call_rows,
+    entry_values,
+    request_values,
+    settled_values,
+)
+from storage.models import AttemptRow, CallRow, EntryRow, HoldRow, RequestRow
 from storage.waits import Place
 
 if TYPE_CHECKING:
@@ -118,6 +125,9 @@ def settle_together(
     calls: list[dict[str, Any]] = [row for settle, _ in settles for row in call_rows(settle)]
     if calls:
         session.execute(insert(CallRow), calls)
+    attempts: list[dict[str, Any]] = [row for s, _ in settles for row in attempt_rows(s)]
+    if attempts:
+        session.execute(insert(AttemptRow), attempts)
     return [Settlement(s.entry_id, s.status, s.cost_nano_usd, held[s.entry_id]) for s, _ in settles]
 
 

@@ -16,7 +16,7 @@ from cost_models.types import Usage
 from storage.dialects import insert_into
 from storage.errors import EntryExistsError, EntryNotFoundError
 from storage.holds import QUIET, hold, settle_holds
-from storage.models import CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
+from storage.models import AttemptRow, CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 from storage.offers import offered_text
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Call:
     """One upstream call to write down; ``cost_nano_usd`` is whole nano-USD, at least 0.
 
     ``price_source`` names the price that was used, with its version. ``in_doubt`` is True when
-    the upstream never said what the call used and it is charged at its worst case.
+    the upstream never said what the call used and it is charged at its worst case. ``stage`` is
+    the number of the attempt of a cascade that made it, 0 for any other arm.
     """
 
     model: str
@@ -81,6 +82,7 @@ class Call:
     status: str = "ok"
     in_doubt: bool = False
     error: str | None = None
+    stage: int = 0
 
     def __post_init__(self) -> None:
         if self.cost_nano_usd < 0:
@@ -89,11 +91,30 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """One stage of a cascade to write down; its cost and usage are those of its calls.
+
+    ``trust`` in [0, 1] is what ``judge``, a rule or a verifier, said of the answer, None where it
+    could not say; ``trusted`` that it sufficed. ``latency_s`` is None for one that was cut off.
+    """
+
+    arm: Arm
+    judge: str
+    latency_s: float | None = None
+    answer_value: str | None = None
+    confidence: float | None = None
+    trust: float | None = None
+    trusted: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SettleEntry:
     """What came of an entry. Its cost and usage are the sums of its calls, nothing else.
 
     ``answer_value`` is the canonical answer, None where there is none. ``error`` says why there
-    is no whole answer; spent money is settled all the same.
+    is no whole answer; spent money is settled all the same. ``attempts`` are the stages of a
+    cascade in their order, none for any other arm.
     """
 
     entry_id: int
@@ -103,6 +124,7 @@ class SettleEntry:
     confidence: float | None = None
     complete: bool = True
     error: str | None = None
+    attempts: tuple[Attempted, ...] = ()
 
     @property
     def cost_nano_usd(self) -> int:
@@ -211,6 +233,8 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
     )
     if settle.calls:
         session.execute(insert(CallRow), call_rows(settle))
+    if settle.attempts:
+        session.execute(insert(AttemptRow), attempt_rows(settle))
     return Settlement(settle.entry_id, settle.status, settle.cost_nano_usd, held_nano_usd)
 
 
@@ -332,10 +356,36 @@ def call_rows(settle: SettleEntry) -> list[dict[str, Any]]:
             "status": call.status,
             "in_doubt": call.in_doubt,
             "error": call.error,
+            "stage": call.stage,
             **usage_columns(call.usage),
         }
         for seq, call in enumerate(settle.calls)
     ]
+
+
+def attempt_rows(settle: SettleEntry) -> list[dict[str, Any]]:
+    """Give the columns of a row for each stage of a cascade, with the sums over its calls."""
+    rows = []
+    for seq, attempt in enumerate(settle.attempts):
+        calls = [call for call in settle.calls if call.stage == seq]
+        rows.append(
+            {
+                "entry_id": settle.entry_id,
+                "seq": seq,
+                "model": attempt.arm.model,
+                "strategy": attempt.arm.strategy,
+                "cost_nano_usd": sum(call.cost_nano_usd for call in calls),
+                "latency_s": attempt.latency_s,
+                "answer_value": attempt.answer_value,
+                "confidence": attempt.confidence,
+                "judge": attempt.judge,
+                "trust": attempt.trust,
+                "trusted": attempt.trusted,
+                "error": attempt.error,
+                **usage_columns(sum((call.usage for call in calls), start=Usage())),
+            }
+        )
+    return rows
 
 
 def usage_columns(usage: Usage) -> dict[str, int | bool]:

@@ -252,6 +252,44 @@ class CallRow(Base):
     status: Mapped[str]
     in_doubt: Mapped[bool]
     error: Mapped[str | None]
+    stage: Mapped[int] = mapped_column(server_default="0")
+
+
+class AttemptRow(Base):
+    """One stage of a cascade: the arm that was run, what it used, and whether it was trusted.
+
+    ``seq`` is the ``stage`` of its calls, whose sums it holds. ``judge`` is the rule or verifier
+    that gave ``trust``; where it sufficed (``trusted``) the cascade ended. Money is held and spent
+    by the entry alone, so nothing is counted twice.
+    """
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("entry_id", "seq"),
+        CheckConstraint("cost_nano_usd >= 0", name="money"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"))
+    seq: Mapped[int]
+    model: Mapped[str]
+    strategy: Mapped[str]
+    n_calls: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_prompt_tokens: Mapped[int]
+    cache_write_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    reasoning_tokens: Mapped[int]
+    machine_ns: Mapped[int]
+    usage_estimated: Mapped[bool]
+    cost_nano_usd: Mapped[int]
+    latency_s: Mapped[float | None]
+    answer_value: Mapped[str | None]
+    confidence: Mapped[float | None]
+    judge: Mapped[str]
+    trust: Mapped[float | None]
+    trusted: Mapped[bool]
+    error: Mapped[str | None]
 
 
 class RefusalRow(Base):

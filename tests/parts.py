@@ -13,6 +13,7 @@ from router.providers.base import bytes_bound
 from router.providers.scripted import Reply, ScriptedProvider
 from router.routing.catalog import Catalog, Model
 from router.routing.types import AUTO, ChatRequest, Limits
+from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 from router.types import Message, Task
 
@@ -68,10 +69,17 @@ def scripted(  # noqa: PLR0913 - the fields of a model
     )
 
 
-def catalog(*models: Model, strategies: tuple[str, ...] = ("direct",)) -> Catalog:
-    """Give a catalog of models, and of strategies by their text."""
+def catalog(
+    *models: Model, strategies: tuple[str, ...] = ("direct",), cascades: tuple[str, ...] = ()
+) -> Catalog:
+    """Give a catalog of models, and of strategies and cascades by their text."""
     made = [parse_strategy(text) for text in strategies]
-    return Catalog({m.name: m for m in models}, {str(s): s for s in made})
+    escalating = [parse_escalation(text) for text in cascades]
+    return Catalog(
+        {m.name: m for m in models},
+        {str(s): s for s in made},
+        cascades={cascade.arm.strategy: cascade for cascade in escalating},
+    )
 
 
 def asks(model: str = AUTO, text: str = TEXT, tenant: str = "default", **more: Any) -> ChatRequest:  # noqa: ANN401 - fields of Limits and Task

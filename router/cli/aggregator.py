@@ -12,13 +12,17 @@ from router.cli.console import console, errors_shown, fail, plain_table
 
 if TYPE_CHECKING:
     from policies.aggregation import Standing
+    from policies.outcomes import OutcomeTable
 
 
 def fit_aggregator(
-    outcomes: Annotated[
-        list[Path], typer.Argument(help="Recorded samples (JSONL, CSV or Parquet).")
-    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The aggregator (JSON).")],
+    outcomes: Annotated[
+        list[Path] | None, typer.Argument(help="Recorded samples (JSONL, CSV or Parquet).")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="A ledger whose graded answers are the samples.")
+    ] = None,
     set_size: Annotated[int, typer.Option(min=2, help="Samples of one set.")] = 5,
     with_score: Annotated[
         bool,
@@ -39,15 +43,19 @@ def fit_aggregator(
         from policies.aggregation import fit_aggregator as fit
         from policies.outcomes import read_outcomes
 
-        sets = [
-            one
-            for path in outcomes
-            for one in sets_of(read_outcomes(path, task or ()), set_size, with_score=with_score)
-        ]
+        files = outcomes or []
+        if bool(files) == (database is not None):
+            fail("give files of recorded samples, or --database with a ledger's URL")
+        if database is not None and (with_score or task):
+            fail("a ledger has grades and no tasks: leave out --with-score and --task")
+        tables = [read_outcomes(path, task or ()) for path in files]
+        if database is not None:
+            tables = [_graded(database)]
+        sets = [one for table in tables for one in sets_of(table, set_size, with_score=with_score)]
         try:
             standing = cross_validate(sets, strength=strength, seed=seed)
             manifest = {
-                "outcomes": [path.name for path in outcomes],
+                "outcomes": [path.name for path in files] or ["ledger"],
                 "tasks": task or [],
                 "set_size": set_size,
                 "with_score": with_score,
@@ -66,6 +74,27 @@ def fit_aggregator(
             typer.echo(json.dumps(shown, indent=2))
             return
         _print(standing, output)
+
+
+def _graded(database: str) -> OutcomeTable:
+    """Read a ledger's graded answers; requests with the same text are samples of one question."""
+    from policies.outcomes import OutcomeTable
+    from router.cli.build import open_database
+    from storage.history import read_history
+
+    ledger = open_database(database)
+    try:
+        history = ledger.read(read_history)
+    finally:
+        ledger.close()
+    rows = [
+        {**row, "query_id": row["query"], "sample_index": i}
+        for i, row in enumerate(history.rows)
+        if "correct" in row
+    ]
+    if not rows:
+        fail("this ledger has no graded answers whose question was kept; see POST /v1/feedback")
+    return OutcomeTable.from_rows(rows, "the ledger")
 
 
 def _print(standing: Standing, output: Path) -> None:

@@ -12,6 +12,7 @@ from cost_models.pricing import PriceBook, shipped_context_window
 from router.errors import ConfigError
 from router.providers.registry import Providers
 from router.routing.catalog import Catalog, Model
+from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
@@ -35,18 +36,27 @@ def utc_now() -> datetime:
 
 def open_ledger(config: Config) -> Ledger:
     """Open the ledger, its schema brought up to date and the configured budgets in force."""
+    ledger = open_database(config.ledger)
+    try:
+        ledger.declare_budgets(budget.to_budget() for budget in config.budgets)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def open_database(url: str) -> Ledger:
+    """Open the ledger at ``url``, its schema brought up to date and its budgets as they are."""
     from storage.engine import create_ledger_engine, migrate
     from storage.store import Ledger
 
-    engine = create_ledger_engine(config.ledger)
+    engine = create_ledger_engine(url)
     try:
         migrate(engine)
-        ledger = Ledger(engine)
-        ledger.declare_budgets(budget.to_budget() for budget in config.budgets)
+        return Ledger(engine)
     except BaseException:
         engine.dispose()
         raise
-    return ledger
 
 
 def assemble(
@@ -59,12 +69,14 @@ def assemble(
     """
     providers = Providers(weights_directory, questions)
     strategies = [parse_strategy(text) for text in config.strategies]
+    cascades = [parse_escalation(text) for text in config.cascades]
     return Catalog(
         models={model.name: _model(config, model, providers) for model in config.models},
         strategies={str(strategy): strategy for strategy in strategies},
         prices=PriceBook(
             tuple(e for m in config.models if m.price_changes for e in config.dated_prices(m))
         ),
+        cascades={cascade.arm.strategy: cascade for cascade in cascades},
     )
 
 

@@ -30,10 +30,11 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         from router.gateway.config import load
 
         loaded = load(config)
-        n_arms = len(loaded.models) * len(loaded.strategies)
+        n_arms = len(loaded.models) * len(loaded.strategies) + len(loaded.cascades)
+        cascades = f" + {len(loaded.cascades)} cascades" if loaded.cascades else ""
         console().print(
-            f"{config} is fine: {len(loaded.models)} models x {len(loaded.strategies)} strategies "
-            f"= {n_arms} arms, {len(loaded.budgets)} budgets"
+            f"{config} is fine: {len(loaded.models)} models x {len(loaded.strategies)} strategies"
+            f"{cascades} = {n_arms} arms, {len(loaded.budgets)} budgets"
         )
         for slip in loaded.price_slips():
             say_warning(slip)

@@ -16,6 +16,7 @@ from router.cli.console import console, errors_shown, plain_table, usd
 if TYPE_CHECKING:
     from router.gateway.config import Config
     from storage.budgets import BudgetStatus
+    from storage.reliability import Reliability
     from storage.reports import ArmTotal, Totals
 
 PLACES = 9
@@ -38,25 +39,38 @@ def report(
     with errors_shown():
         from router.cli.build import open_ledger, utc_now
         from router.gateway.config import load
+        from storage.reliability import read_reliability
         from storage.reports import totals, totals_by_arm
 
         loaded = load(config)
         begin, end = _utc(since), _utc(until)
         ledger = open_ledger(loaded)
         try:
-            whole, arms = ledger.read(
+            whole, arms, judges = ledger.read(
                 lambda session: (
                     totals(session, begin, end),
                     totals_by_arm(session, begin, end),
+                    read_reliability(session, begin, end),
                 )
             )
             budgets = ledger.budget_status(utc_now())
         finally:
             ledger.close()
         if as_json:
-            typer.echo(json.dumps(_document(loaded, whole, arms, budgets), indent=2))
+            document = _document(loaded, whole, arms, budgets)
+            document["judges"] = [
+                {
+                    **asdict(judge),
+                    "sensitivity": judge.sensitivity,
+                    "specificity": judge.specificity,
+                    "precision": judge.precision,
+                }
+                for judge in judges
+            ]
+            typer.echo(json.dumps(document, indent=2))
         else:
             _show(loaded, whole, arms, budgets)
+            _show_judges(judges)
 
 
 def _utc(time: datetime | None) -> datetime | None:
@@ -112,6 +126,23 @@ def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[Bud
             "POST /v1/feedback",
             style="dim",
         )
+
+
+def _show_judges(judges: list[Reliability]) -> None:
+    """Show how far the judges of cascades could be trusted."""
+    if not judges:
+        return
+    table = plain_table(
+        "judge of a cascade", "right ones trusted", "wrong ones not", "trusted right"
+    )
+    for judge in judges:
+        shares = (judge.sensitivity, judge.specificity, judge.precision)
+        counts = (judge.right, judge.wrong, judge.right_trusted + judge.wrong_trusted)
+        told = (
+            "-" if s is None else f"{s:.0%} of {n}" for s, n in zip(shares, counts, strict=True)
+        )
+        table.add_row(f"{judge.judge}\n  {judge.model}", *told)
+    console().print(table)
 
 
 def _document(

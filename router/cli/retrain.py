@@ -117,7 +117,9 @@ def graded_answers(ledger: Ledger, config: Config, since: datetime | None) -> Ou
     from storage.history import read_history
 
     history = ledger.read(lambda session: read_history(session, since))
-    arms = {(arm.model, arm.strategy) for arm in assemble(config).arms}
+    catalog = assemble(config)
+    cascades = (cascade.arm for cascade in catalog.cascades.values())
+    arms = {(arm.model, arm.strategy) for arm in (*catalog.arms, *cascades)}
     rows = [row for row in history.rows if (row["model"], row["strategy"]) in arms]
     if not rows:
         fail(

@@ -35,6 +35,7 @@ from router.gateway.config_parts import (
 )
 from router.gateway.settings import GatewaySettings
 from router.gateway.strict import Problem, Strict, nearest, problems, wrong
+from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ FLOAT_TAG = "tag:yaml.org,2002:float"
 class Config(Strict):
     """The whole configuration, valid at birth.
 
-    ``strategies`` are canonical texts. ``exploration`` is the share of requests that go to an
-    arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
+    ``strategies`` and ``cascades`` are canonical texts. ``exploration`` is the share of requests
+    that go to an arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
     ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
     nothing. ``max_body_bytes`` and ``request_timeout_s`` bound each request.
     """
@@ -63,6 +64,7 @@ class Config(Strict):
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
+    cascades: tuple[str, ...] = ()
     budgets: tuple[BudgetConfig, ...] = ()
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     auth: AuthConfig = Field(default_factory=AuthConfig)
@@ -103,6 +105,23 @@ class Config(Strict):
             raise wrong(message)
         return texts
 
+    @field_validator("cascades", mode="before")
+    @classmethod
+    def _are_cascades(cls, given: object) -> object:
+        if not isinstance(given, list | tuple):
+            message = "a list such as [small|cot then escalate to large|direct] is needed"
+            raise wrong(message)
+        cascades = []
+        for i, value in enumerate(given):
+            try:
+                cascades.append(parse_escalation(value))
+            except StrategyConfigError as error:
+                raise wrong(str(error), at=(i,)) from error
+        if double := double_of(str(cascade.arm) for cascade in cascades):
+            message = f"{double!r} is there twice; remove one"
+            raise wrong(message)
+        return [str(cascade) for cascade in cascades]
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if double := double_of(model.name for model in self.models):
@@ -115,6 +134,12 @@ class Config(Strict):
             self._check_price(i, model)
         for i, budget in enumerate(self.budgets):
             self._check_scope(i, budget)
+        names = {model.name for model in self.models}
+        for i, text in enumerate(self.cascades):
+            missing = [s.model for s in parse_escalation(text).stages if s.model not in names]
+            if missing:
+                message = f"there is no model {missing[0]!r}; known: {', '.join(sorted(names))}"
+                raise wrong(message, at=("cascades", i))
         return self
 
     def _check_price(self, i: int, model: ModelConfig) -> None:

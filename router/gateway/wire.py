@@ -33,7 +33,7 @@ def to_completion(served: Served, created: int) -> dict[str, Any]:
         "id": served.request_id,
         "object": "chat.completion",
         "created": created,
-        "model": served.decision.arm.model,
+        "model": served.model,
         "choices": to_choices(served.answer),
         "usage": to_usage(served.usage),
         "system_fingerprint": None,
@@ -86,7 +86,7 @@ def to_usage(used: Usage) -> dict[str, Any]:
 def to_compute(served: Served) -> dict[str, Any]:
     """Say what was decided and what it came to: the ``compute`` extension."""
     answer = served.answer
-    return {
+    told: dict[str, Any] = {
         "request_id": served.request_id,
         **to_decision(served.decision),
         "cost_usd": served.cost_nano_usd / NANO,
@@ -98,6 +98,17 @@ def to_compute(served: Served) -> dict[str, Any]:
         "latency_s": round(served.latency_s, 6),
         "overhead_s": round(served.overhead_s, 6),
     }
+    if served.attempts:
+        told["attempts"] = [
+            {
+                "arm": str(attempt.arm),
+                "value": attempt.answer.value if attempt.answer else None,
+                "trust": attempt.trust,
+                "error": attempt.error,
+            }
+            for attempt in served.attempts
+        ]
+    return told
 
 
 def to_decision(made: Decision) -> dict[str, Any]:

@@ -67,7 +67,11 @@ async def replay_samples(
     The first order is the recorded one, each further one is shuffled. An answer is right when the
     recorded sample that it shows was. Raises OutcomeError where there is no such query.
     """
-    queries = {name: found for name, found in _recorded(table, kind).items() if len(found) > 1}
+    queries = {
+        "|".join(name): found
+        for name, found in recorded_samples(table, kind).items()
+        if len(found) > 1
+    }
     if not queries:
         problem = "no query has two graded samples or more"
         raise OutcomeError(table.source, problem)
@@ -82,7 +86,7 @@ async def replay_samples(
         rows.append(np.mean(figures, axis=0))
     held = np.array(rows)
     means = held.mean(axis=0)
-    low, high = _interval(held[:, 0] - held[:, 1], seed)
+    low, high = interval(held[:, 0] - held[:, 1], seed)
     return SampleReplay(
         strategy=str(strategy),
         n_queries=len(rows),
@@ -125,29 +129,36 @@ def _voted(samples: Sequence[Recorded]) -> bool:
     return next(one.correct for one in samples if one.text == best)
 
 
-def _recorded(table: OutcomeTable, kind: AnswerKind) -> Mapping[str, list[Recorded]]:
-    """Give the graded samples of each query and arm, in their order."""
+def recorded_samples(
+    table: OutcomeTable, kind: AnswerKind
+) -> Mapping[tuple[str, str, str], list[Recorded]]:
+    """Give the graded samples of each query, model and strategy, in their order."""
     order = np.argsort(np.nan_to_num(table.numbers["sample_index"]), kind="stable")
     tokens = np.nan_to_num(table.numbers["completion_tokens"])
     prompts = np.nan_to_num(table.numbers["prompt_tokens"])
-    found: dict[str, list[Recorded]] = {}
+    costs = table.numbers["cost_usd"]
+    found: dict[tuple[str, str, str], list[Recorded]] = {}
     for i in map(int, order):
         if np.isnan(table.numbers["correct"][i]):
             continue
         said = table.texts["answer"][i]
-        names = (table.texts[name][i] for name in ("query_id", "model", "strategy"))
-        found.setdefault("|".join(map(str, names)), []).append(
+        query_id, model, strategy = (
+            str(table.texts[name][i]) for name in ("query_id", "model", "strategy")
+        )
+        found.setdefault((query_id, model, strategy), []).append(
             Recorded(
                 text=WRITTEN[kind].format(answer=said) if said else "",
                 correct=bool(table.numbers["correct"][i] >= 0.5),  # noqa: PLR2004 - a grade rounds
                 prompt_tokens=int(prompts[i]),
                 completion_tokens=int(tokens[i]),
+                cost_usd=float(costs[i]),
             )
         )
     return found
 
 
-def _interval(differences: NDArray[np.float64], seed: int) -> tuple[float, float]:
+def interval(differences: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Bound a mean over queries with 95 % (percentile bootstrap, Efron 1979)."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(differences), size=(2000, len(differences)))
     low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING
 
 from cost_models.types import Usage
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One recorded sample: the text to give, what it used, and whether it was right."""
+    """One recorded sample: the text to give, what it used, and whether it was right.
+
+    ``cost_usd`` is NaN where it was not recorded.
+    """
 
     text: str
     correct: bool
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float = nan
 
 
 class RecordedProvider:

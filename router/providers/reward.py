@@ -26,13 +26,17 @@ PLAIN = "plain"
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """A reward model at ``url``; ``mark`` is what it reads the quality of a step at."""
+    """A reward model at ``url``; ``mark`` is what it reads the quality of a step at.
+
+    ``api_key`` is sent as a bearer token; empty sends none.
+    """
 
     url: str
     model: str
     form: str
     mark: str
     timeout_s: float
+    api_key: str = ""
 
     async def score(self, question: str, steps: Sequence[str]) -> tuple[float, ...]:
         """Give one quality in [0, 1] for each step.
@@ -45,10 +49,11 @@ class RewardModel:
         body = self._body(question, steps)
         url = self.url if self.form == PLAIN else f"{self.url.rstrip('/')}/pooling"
         limit = aiohttp.ClientTimeout(total=self.timeout_s)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         try:
             async with (
                 aiohttp.ClientSession(timeout=limit) as session,
-                session.post(url, json=body) as response,
+                session.post(url, json=body, headers=headers) as response,
             ):
                 raw = await response.content.read(MAX_REPLY_BYTES)
                 status = response.status

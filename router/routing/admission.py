@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cost_models.estimates import worst_case_nano_usd
 from storage.errors import HeldBackError
 
 if TYPE_CHECKING:
@@ -120,8 +119,4 @@ def lowered(request: ChatRequest, offer: Offer, aim_nano_usd: int) -> ChatReques
 
 
 def _worst_at(request: ChatRequest, offer: Offer, max_tokens: int) -> int:
-    task = replace(request.task, max_tokens=max_tokens)
-    model = offer.model
-    calls = offer.strategy.worst_case(task, offer.prompt_tokens)
-    native_n = model.provider.native_n
-    return worst_case_nano_usd(model.price, calls, model.throughput, native_n=native_n)
+    return offer.worst_at(replace(request.task, max_tokens=max_tokens))

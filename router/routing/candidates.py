@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from math import ceil
 from typing import TYPE_CHECKING
@@ -14,11 +14,16 @@ from policies.types import AnswerKind
 from router.errors import RequestError
 from router.providers.base import BYTES_PER_TOKEN, bytes_bound
 from router.routing.types import AUTO
+from router.strategies.cascade import stages_of
+from router.strategies.escalation import Rule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from router.routing.catalog import Catalog, Model
     from router.routing.types import ChatRequest
     from router.strategies.base import Strategy
+    from router.strategies.escalation import Escalation
     from router.types import Task
 
 ALLOWED = "compute.allowed_models"
@@ -35,7 +40,8 @@ class Offer:
     ``uncapped_nano_usd`` the most that the arm could cost without that cap,
     ``first_call_nano_usd`` what its first call needs at least. ``too_long`` and ``too_dear`` tell
     those reasons apart: prompt and answer do not fit the model's context; the first call does not
-    fit the cap.
+    fit the cap. The offer of a cascade has one for each of its ``stages``, none has any of the
+    others; its model and strategy are those of its last stage.
     """
 
     arm: Arm
@@ -50,6 +56,23 @@ class Offer:
     rejected: str | None = None
     too_long: bool = False
     too_dear: bool = False
+    stages: tuple[Offer, ...] = ()
+    escalation: Escalation | None = None
+
+    @property
+    def parts(self) -> tuple[Offer, ...]:
+        """What is run: the stages of a cascade, or the offer itself."""
+        return self.stages or (self,)
+
+    def worst_at(self, task: Task) -> int:
+        """Bound what ``task``, of the same messages, can cost in nano-USD without the cap."""
+        if self.escalation is not None:
+            staged = zip(self.stages, stages_of(self.escalation, task), strict=True)
+            return sum(
+                _worst(offer.model, stage.worst_case(task, offer.prompt_tokens))
+                for offer, stage in staged
+            )
+        return _worst(self.model, self.strategy.worst_case(task, self.prompt_tokens))
 
 
 def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
@@ -59,8 +82,25 @@ def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
     is not among the allowed ones.
     """
     models = _models(catalog, request)
+    cascades = _cascades(catalog, request, models)
+    if cascades and request.limits.strategy in catalog.cascades:
+        return cascades
     strategies = _strategies(catalog, request)
-    return tuple(_offer(model, strategy, request) for model in models for strategy in strategies)
+    plain = (_offer(model, strategy, request) for model in models for strategy in strategies)
+    return (*plain, *cascades)
+
+
+def _cascades(catalog: Catalog, request: ChatRequest, models: Sequence[Model]) -> tuple[Offer, ...]:
+    """Offer the cascades all of whose models the request allows, where it names no other way."""
+    asked = request.limits.strategy
+    if request.model != AUTO or (asked is not None and asked not in catalog.cascades):
+        return ()
+    allowed = {model.name: model for model in models}
+    return tuple(
+        _cascade_offer(allowed, cascade, request)
+        for name, cascade in catalog.cascades.items()
+        if asked in {None, name} and {stage.model for stage in cascade.stages} <= set(allowed)
+    )
 
 
 def _models(catalog: Catalog, request: ChatRequest) -> list[Model]:
@@ -98,7 +138,12 @@ def _strategies(catalog: Catalog, request: ChatRequest) -> list[Strategy]:
     by_name = {made.name: made for made in reversed(list(catalog.strategies.values()))}
     strategy = catalog.strategies.get(asked) or by_name.get(asked)
     if strategy is None:
-        known = ", ".join(catalog.strategies)
+        if asked in catalog.cascades:
+            msg = (
+                f"{asked!r} is a cascade, for the model {AUTO!r} and with all of its models allowed"
+            )
+            raise RequestError(msg, param="compute.strategy", code="strategy_not_found")
+        known = ", ".join([*catalog.strategies, *catalog.cascades])
         msg = f"the strategy {asked!r} is not configured here; use one of: {known}"
         raise RequestError(msg, param="compute.strategy", code="strategy_not_found")
     return [strategy]
@@ -114,9 +159,8 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     task = request.task
     prompt_tokens = model.provider.count_prompt_tokens(task.messages)
     calls = strategy.worst_case(task, prompt_tokens)
-    native_n = model.provider.native_n
-    worst = worst_case_nano_usd(model.price, calls, model.throughput, native_n=native_n)
-    first = worst_case_nano_usd(model.price, calls[:1], model.throughput, native_n=native_n)
+    worst = _worst(model, calls)
+    first = _worst(model, calls[:1])
     cap = _cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
     counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0
@@ -136,6 +180,54 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
         too_long=unfit is None and too_long is not None,
         too_dear=unfit is None and too_long is None and too_dear is not None,
     )
+
+
+def _cascade_offer(
+    models: Mapping[str, Model], escalation: Escalation, request: ChatRequest
+) -> Offer:
+    """Offer a cascade: what it can cost is the sum of its stages, judges included."""
+    task = request.task
+    stages = []
+    for stage in stages_of(escalation, task):
+        offer = _offer(models[stage.arm.model], stage.strategy, request)
+        calls = stage.worst_case(task, offer.prompt_tokens)
+        worst = _worst(offer.model, calls)
+        stages.append(replace(offer, calls=calls, uncapped_nano_usd=worst))
+    worst = sum(stage.uncapped_nano_usd for stage in stages)
+    cap = _cap_nano_usd(request.limits.max_cost_usd)
+    first, last = stages[0], stages[-1]
+    unfit = _unfit_cascade(escalation, task)
+    out = next((s for s in stages if s.rejected is not None and not s.too_dear), None)
+    too_dear = _too_dear(first.first_call_nano_usd, cap)
+    rejected = unfit or (out and f"{out.arm}: {out.rejected}") or too_dear
+    return replace(
+        last,
+        arm=escalation.arm,
+        calls=tuple(call for stage in stages for call in stage.calls),
+        worst_case_nano_usd=worst if cap is None else min(worst, cap),
+        uncapped_nano_usd=worst,
+        first_call_nano_usd=first.first_call_nano_usd,
+        rejected=rejected,
+        too_long=unfit is None and out is not None and out.too_long,
+        too_dear=unfit is None and out is None and too_dear is not None,
+        stages=tuple(stages),
+        escalation=escalation,
+    )
+
+
+def _unfit_cascade(escalation: Escalation, task: Task) -> str | None:
+    if task.n > 1:
+        return "a cascade gives one answer and the request asks for several"
+    if task.extra.get("tools") or task.extra.get("response_format"):
+        return "a cascade cannot pass tool calls or a response format through"
+    if escalation.rule is Rule.AGREE and task.answer_kind not in VOTABLE_KINDS:
+        return f"answers of kind {task.answer_kind.value!r} cannot be compared"
+    return None
+
+
+def _worst(model: Model, calls: Sequence[CallBound]) -> int:
+    native_n = model.provider.native_n
+    return worst_case_nano_usd(model.price, calls, model.throughput, native_n=native_n)
 
 
 def _unfit(strategy: Strategy, task: Task) -> str | None:

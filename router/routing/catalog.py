@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cost_models.pricing import Price
     from router.providers.base import Provider
     from router.strategies.base import Strategy
+    from router.strategies.escalation import Escalation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,14 @@ class Model:
 class Catalog:
     """Models by shown name and strategies by canonical text, in the order of the config.
 
-    ``prices`` has those models whose price changes on a day, by their shown names.
+    ``prices`` has those models whose price changes on a day, by their shown names. ``cascades``
+    are by the strategy part of their arms; their stages name models of the catalog.
     """
 
     models: Mapping[str, Model]
     strategies: Mapping[str, Strategy]
     prices: PriceBook = field(default_factory=PriceBook)
+    cascades: Mapping[str, Escalation] = field(default_factory=dict)
 
     def on(self, day: date) -> Catalog:
         """Give the catalog with the prices of a day."""

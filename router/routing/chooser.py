@@ -357,7 +357,13 @@ def _above(expected: float, limit: float | None) -> bool:
 
 
 def _expected(offer: Offer) -> tuple[float, float]:
-    """Guess cost in USD and busy seconds from token caps; 0 s where no speed is known."""
+    """Guess cost in USD and busy seconds from token caps; 0 s where no speed is known.
+
+    A cascade is taken to run all of its stages, until its outcomes say otherwise.
+    """
+    if offer.stages:
+        costs, seconds = zip(*(_expected(stage) for stage in offer.stages), strict=True)
+        return sum(costs), sum(seconds)
     price, throughput = offer.model.price, offer.model.throughput
     cost_usd = busy_s = 0.0
     for call in offer.calls:

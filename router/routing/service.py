@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,15 +19,15 @@ from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
 from router.errors import WebhookError
-from router.providers.metered import Allowance, Meter
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.leases import Lease
 from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
-from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
+from storage.ledger import ORGANISATION, Asked, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from router.routing.chooser import Choice, Chooser
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
+    from router.types import Task
     from storage.alerts import Alert
     from storage.ledger import Settlement
     from storage.store import Ledger
@@ -91,8 +92,13 @@ class _Run:
     entry_id: int
     offer: Offer
     decision: Decision
-    meter: Meter
+    lease: Lease
     started_s: float
+
+    @property
+    def task(self) -> Task:
+        """The task, with what was predicted of it."""
+        return replace(self.request.task, difficulty=self.decision.difficulty)
 
 
 @dataclass(slots=True)
@@ -146,7 +152,7 @@ class RoutingService:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
         try:
-            answer = await run.offer.strategy.run(run.request.task, run.meter)
+            answer = await run.lease.run(run.task)
         except BaseException as error:
             await self._settle(run, None, error)
             raise
@@ -158,18 +164,18 @@ class RoutingService:
         A plain call streams as the upstream does; any other strategy gives its answer whole.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, run.request.task
+        strategy, task = run.offer.strategy, run.task
         try:
-            if isinstance(strategy, Direct) and task.n == 1:
+            if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
                 text, finish_reason = "", "stop"
-                async with aclosing(run.meter.stream(strategy.request(task))) as chunks:
+                async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
                     async for chunk in chunks:
                         text += str(chunk.delta.get("content") or "")
                         finish_reason = chunk.finish_reason or finish_reason
                         yield chunk
                 answer = strategy.answer(task, (Sample(text, finish_reason),))
             else:
-                answer = await strategy.run(task, run.meter)
+                answer = await run.lease.run(task)
                 for chunk in _whole(answer):
                     yield chunk
         except BaseException as error:
@@ -221,8 +227,8 @@ class RoutingService:
                     raise
                 attempt = following
             else:
-                meter = self._meter(offer)
-                return _Run(attempt.request, entry_id, offer, decision, meter, started_s)
+                lease = Lease(offer, time.monotonic() + self.settings.request_timeout_s)
+                return _Run(attempt.request, entry_id, offer, decision, lease, started_s)
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
@@ -265,15 +271,6 @@ class RoutingService:
             keep_query_text=self.settings.keep_query_text,
         )
 
-    def _meter(self, offer: Offer) -> Meter:
-        allowance = Allowance(
-            max_cost_nano_usd=offer.worst_case_nano_usd,
-            max_calls=len(offer.calls),
-            deadline=time.monotonic() + self.settings.request_timeout_s,
-        )
-        model = offer.model
-        return Meter(model.provider, model.price, allowance, model.throughput)
-
     async def _finish(self, run: _Run, answer: Answer) -> Served:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
@@ -282,11 +279,12 @@ class RoutingService:
             request_id=run.request.request_id,
             decision=run.decision,
             answer=answer,
-            usage=run.meter.usage,
+            usage=run.lease.usage,
             cost_nano_usd=settlement.cost_nano_usd,
             latency_s=latency_s,
-            overhead_s=max(0.0, time.monotonic() - run.started_s - run.meter.upstream_s),
-            calls=run.meter.calls,
+            overhead_s=max(0.0, time.monotonic() - run.started_s - run.lease.upstream_s),
+            calls=run.lease.calls,
+            attempts=run.lease.attempts,
         )
 
     async def _settle(
@@ -295,20 +293,8 @@ class RoutingService:
         """Write what the run used and free the rest; goes on in the background if cancelled."""
         settle = SettleEntry(
             entry_id=run.entry_id,
-            calls=tuple(
-                Call(
-                    model=call.model,
-                    role=call.role.value,
-                    usage=call.usage,
-                    cost_nano_usd=call.cost_nano_usd,
-                    latency_s=call.latency_s,
-                    price_source=run.offer.model.price.source,
-                    status=call.status,
-                    in_doubt=call.in_doubt,
-                    error=call.error,
-                )
-                for call in run.meter.calls
-            ),
+            calls=run.lease.ledger_calls(),
+            attempts=run.lease.ledger_attempts(),
             latency_s=time.monotonic() - run.started_s,
             answer_value=answer.value if answer else None,
             confidence=answer.confidence if answer else None,

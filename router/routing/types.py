@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from cost_models.types import Arm, Usage
     from policies.types import Decision
+    from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
 
 AUTO = "auto"
@@ -82,7 +83,8 @@ class Plan:
 class Served:
     """A served request after its commit: what the client gets and what the ledger holds.
 
-    ``overhead_s`` is wall time spent outside upstream calls.
+    ``overhead_s`` is wall time spent outside upstream calls. ``attempts`` are the stages that a
+    cascade began, none for any other arm.
     """
 
     request_id: str
@@ -93,3 +95,10 @@ class Served:
     latency_s: float
     overhead_s: float
     calls: tuple[CallRecord, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model that gave the answer."""
+        answered = (a.arm.model for a in reversed(self.attempts) if a.answer is not None)
+        return next(answered, self.decision.arm.model)

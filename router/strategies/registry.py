@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cost_models.types import ARM_SEPARATOR
 from router.errors import StrategyConfigError
-from router.parameters import IS_VERIFIER, NO_VERIFIER, read, unknown
+from router.parameters import IS_VERIFIER, NO_VERIFIER, chosen, kind_of
 from router.strategies.beam_search import BeamSearch
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget_forcing import BudgetForcing
@@ -61,28 +60,12 @@ def parse_strategy(value: object) -> Strategy:
     ``value`` is a name or a canonical text, or a mapping of one name to its parameters. Raises
     StrategyConfigError with the nearest name, parameter, or the range.
     """
-    if isinstance(value, str):
-        name, parameters = read(value)
-    elif isinstance(value, Mapping) and len(value) == 1:
-        ((name, parameters),) = value.items()
-    else:
-        msg = f"a strategy is a name, or one name with its parameters, got {value!r}"
-        raise StrategyConfigError(msg)
-    if name not in STRATEGIES:
-        msg = unknown("strategy", str(name), STRATEGIES)
-        raise StrategyConfigError(msg)
-    if not isinstance(parameters, Mapping):
-        msg = f"{name}: parameters are written as parameter: value, got {parameters!r}"
-        raise StrategyConfigError(msg)
-    kind = STRATEGIES[name]
+    name, given = chosen(value, "strategy")
+    kind, parameters = kind_of(name, given, STRATEGIES, "strategy")
     known = {parameter.name: parameter for parameter in fields(kind)}
-    for parameter in parameters:
-        if parameter not in known:
-            msg = unknown(f"parameter of {name}", str(parameter), known)
-            raise StrategyConfigError(msg)
     texts = {
-        key: _verifier(given, known[key].default) if known[key].metadata.get(IS_VERIFIER) else given
-        for key, given in parameters.items()
+        key: _verifier(text, known[key].default) if known[key].metadata.get(IS_VERIFIER) else text
+        for key, text in parameters.items()
     }
     strategy: Strategy = kind(**texts)
     if ARM_SEPARATOR in str(strategy):

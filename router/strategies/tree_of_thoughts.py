@@ -17,7 +17,7 @@ from router.strategies.prompts import answer_from, best_text
 from router.strategies.tree_calls import Growth, ModelGenerator, ValueEvaluator, VoteEvaluator
 from router.trees.crosswords import Crosswords
 from router.trees.game24 import Game24
-from router.trees.search import CachedEvaluator, breadth_first, depth_first
+from router.trees.search import CachedEvaluator, Greedy, breadth_first, depth_first
 from router.trees.text import Text
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class TreeOfThoughts:
         self, generator: ModelGenerator, evaluator: Evaluator, depth: int
     ) -> Searched:
         if self.search == BREADTH_FIRST:
-            return await breadth_first(generator, evaluator, depth=depth, breadth=self.breadth)
+            return await breadth_first(
+                generator, evaluator, depth=depth, selector=Greedy(self.breadth)
+            )
         return await depth_first(
             generator,
             evaluator,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cost_models.errors import RheostatError
-from router.trees.search import Level
+from router.trees.search import Greedy, Level, best_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,18 @@ class RecordedPuzzle:
     levels: tuple[Level, ...]
     finals: tuple[str, ...]
     solved: tuple[bool, ...]
+
+    @property
+    def breadth(self) -> int:
+        """Most states that a level kept."""
+        return max((len(level.selected) for level in self.levels), default=1)
+
+    def greedy(self, breadth: int) -> bool:
+        """Tell whether each level kept its best; a log of sampled selection did not."""
+        return all(
+            level.selected == tuple(level.candidates[i] for i in best_first(level.values)[:breadth])
+            for level in self.levels
+        )
 
 
 @dataclass(slots=True)
@@ -92,6 +104,24 @@ class RecordedEvaluator:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedSelector:
+    """Keeps what the log kept, where it has its own candidates; else the best.
+
+    For logs whose states were drawn in proportion to their values.
+    """
+
+    levels: Sequence[Level]
+    otherwise: Greedy
+
+    def select(self, candidates: Sequence[str], values: Sequence[float], depth: int) -> list[int]:
+        """Look up what was kept."""
+        level = self.levels[depth]
+        if tuple(candidates) != level.candidates:
+            return self.otherwise.select(candidates, values, depth)
+        return [level.candidates.index(state) for state in level.selected]
+
+
 def by_parent(level: Level) -> list[list[str]]:
     """Split a level's candidates by the state that each grew from, in order."""
     groups: list[list[str]] = [[] for _ in level.states]
@@ -116,6 +146,17 @@ def read_log(path: Path) -> list[RecordedPuzzle]:
     return [_puzzle(str(path), i, entry) for i, entry in enumerate(loaded)]
 
 
+def _other_kind(entry: Any) -> str | None:  # noqa: ANN401 - JSON
+    """Say what an entry of those authors' other logs is; None for one with a tree."""
+    if isinstance(entry, list):
+        return "is of a depth-first crosswords search, which keeps no candidates with values"
+    if not isinstance(entry, dict):
+        return f"is {type(entry).__name__}, and not an object"
+    if "steps" not in entry and "ys" in entry and "infos" in entry:
+        return "is of plain samples (a naive run), without steps: there is no tree to replay"
+    return None
+
+
 def to_log(name: str | int, puzzle: str, found: Searched, solved: Sequence[bool]) -> dict[str, Any]:
     """Write one search as an entry of a log; ``solved`` has one entry for each final state."""
     steps = [
@@ -134,10 +175,14 @@ def to_log(name: str | int, puzzle: str, found: Searched, solved: Sequence[bool]
 
 
 def _puzzle(source: str, i: int, entry: Any) -> RecordedPuzzle:  # noqa: ANN401 - JSON
+    other = _other_kind(entry)
+    if other is not None:
+        msg = f"{source}: puzzle {i} {other}"
+        raise RecordingError(msg)
     try:
         levels = tuple(_level(at, step) for at, step in enumerate(entry["steps"]))
         finals = tuple(str(state) for state in entry["ys"])
-        solved = tuple(bool(info["r"]) for info in entry["infos"])
+        solved = tuple(float(info["r"]) > 0 for info in entry["infos"])
         puzzle = str(entry["steps"][0]["x"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         msg = (
@@ -147,6 +192,9 @@ def _puzzle(source: str, i: int, entry: Any) -> RecordedPuzzle:  # noqa: ANN401 
         raise RecordingError(msg) from error
     if len(finals) != len(solved):
         msg = f"{source}: puzzle {i} has {len(finals)} final states and {len(solved)} infos"
+        raise RecordingError(msg)
+    if levels and set(levels[-1].selected) != set(finals):
+        msg = f"{source}: puzzle {i} ends with ys that its last step did not select"
         raise RecordingError(msg)
     return RecordedPuzzle(str(entry.get("idx", i)), puzzle, levels, finals, solved)
 
@@ -158,5 +206,8 @@ def _level(at: int, step: Any) -> Level:  # noqa: ANN401 - JSON
     values = tuple(float(value) for value in step["values"])
     if len(values) != len(candidates):
         msg = f"step {at} has {len(candidates)} new_ys and {len(values)} values"
+        raise ValueError(msg)
+    if not set(selected) <= set(candidates):
+        msg = f"step {at} has select_new_ys that are not among its new_ys"
         raise ValueError(msg)
     return Level(at, states, candidates, values, selected)

@@ -27,6 +27,14 @@ class Generator(Protocol):
         ...
 
 
+class Selector(Protocol):
+    """Says which candidates of a level go on."""
+
+    def select(self, candidates: Sequence[str], values: Sequence[float], depth: int) -> list[int]:
+        """Give the positions of the kept ones, the best first."""
+        ...
+
+
 class Evaluator(Protocol):
     """Values states; larger is better."""
 
@@ -61,12 +69,27 @@ class Searched:
     complete: bool = True
 
 
-async def breadth_first(
-    generator: Generator, evaluator: Evaluator, *, depth: int, breadth: int
-) -> Searched:
-    """Keep the ``breadth`` best candidates of each level, over ``depth`` levels.
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """Keeps the ``breadth`` best of a level; of equal values the earlier candidate."""
 
-    Of equal values the earlier candidate is kept. A level without candidates ends the search.
+    breadth: int
+
+    def select(self, candidates: Sequence[str], values: Sequence[float], depth: int) -> list[int]:  # noqa: ARG002 - protocol
+        """Give the positions of the best."""
+        return best_first(values)[: self.breadth]
+
+
+async def breadth_first(
+    generator: Generator,
+    evaluator: Evaluator,
+    *,
+    depth: int,
+    selector: Selector,
+) -> Searched:
+    """Keep what ``selector`` picks of each level's candidates, over ``depth`` levels.
+
+    A level without candidates ends the search.
     Raises what stops the very first call.
     """
     states: tuple[str, ...] = (ROOT,)
@@ -84,8 +107,9 @@ async def breadth_first(
         try:
             values = tuple(await evaluator.evaluate(candidates, at))
         except STOPPING:
-            return Searched(candidates[:breadth], tuple(levels), complete=False)
-        selected = tuple(candidates[i] for i in best_first(values)[:breadth])
+            kept = selector.select(candidates, [0.0] * len(candidates), at)
+            return Searched(tuple(candidates[i] for i in kept), tuple(levels), complete=False)
+        selected = tuple(candidates[i] for i in selector.select(candidates, values, at))
         levels.append(Level(at, states, candidates, values, selected))
         states = selected
     return Searched(states, tuple(levels))

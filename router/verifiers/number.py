@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from policies.types import AnswerKind
 from router import answers
+from router.answers.payloads import MAX_CHARS
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number
 from router.verifiers.base import Rule, Verdict
@@ -112,7 +113,7 @@ def _final(answer: Answer) -> tuple[Fraction, str] | None:
     if canonical_text is None:
         return None
     value = Fraction(canonical_text)
-    for match in reversed(list(MEASURE.finditer(answer.text[-answers.MAX_CHARS :]))):
+    for match in reversed(list(MEASURE.finditer(answer.text[-MAX_CHARS:]))):
         if _exact(match["number"]) == value:
             return value, _unit(match["unit"])
     return value, ""

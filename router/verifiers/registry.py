@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from router.errors import StrategyConfigError
-from router.parameters import read, unknown
+from router.parameters import chosen, kind_of, read
 from router.questions.countdown import given
 from router.verifiers.arithmetic import ArithmeticVerifier
 from router.verifiers.choices import ChoicesVerifier
@@ -25,6 +24,8 @@ from router.verifiers.program_check import ProgramCheck
 from router.verifiers.reference import ReferenceVerifier
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from router.questions.base import Question
     from router.verifiers.base import Verifier
 
@@ -55,13 +56,7 @@ def parse_verifier(value: object) -> Verifier:
     ``value`` is a name or a canonical text, or a mapping of one name to its parameters. Raises
     StrategyConfigError with the nearest name, parameter, or the range.
     """
-    if isinstance(value, str):
-        return _parsed(value)
-    if isinstance(value, Mapping) and len(value) == 1:
-        ((name, parameters),) = value.items()
-        return _made(str(name), parameters)
-    msg = f"a verifier is a name, or one name with its parameters, got {value!r}"
-    raise StrategyConfigError(msg)
+    return _parsed(value) if isinstance(value, str) else _made(*chosen(value, "verifier"))
 
 
 @lru_cache(maxsize=256)
@@ -70,23 +65,12 @@ def _parsed(text: str) -> Verifier:
 
 
 def _made(name: str, parameters: object) -> Verifier:
-    if name not in VERIFIERS:
-        msg = unknown("verifier", name, VERIFIERS)
-        raise StrategyConfigError(msg)
-    if not isinstance(parameters, Mapping):
-        msg = f"{name}: parameters are written as parameter: value, got {parameters!r}"
-        raise StrategyConfigError(msg)
-    kind = VERIFIERS[name]
-    known = {parameter.name: parameter for parameter in fields(kind)}
-    for parameter in parameters:
-        if parameter not in known:
-            msg = unknown(f"parameter of {name}", str(parameter), known)
-            raise StrategyConfigError(msg)
-    for parameter in known.values():
-        if parameter.default is MISSING and parameter.name not in parameters:
+    kind, values = kind_of(name, parameters, VERIFIERS, "verifier")
+    for parameter in fields(kind):
+        if parameter.default is MISSING and parameter.name not in values:
             msg = f"{name}: {parameter.name} has no default; write {name}({parameter.name}=...)"
             raise StrategyConfigError(msg)
-    verifier: Verifier = kind(**parameters)
+    verifier: Verifier = kind(**values)
     return verifier
 
 

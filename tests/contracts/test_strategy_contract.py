@@ -35,6 +35,8 @@ FURTHER = (
     "self_consistency(samples=9, batch=3)",
     "self_consistency(samples=6, stop_at=1.0)",
     "self_consistency(samples=3, batch=1)",
+    "self_consistency(samples=7, batch=3, stop='window')",
+    "self_consistency(samples=6, batch=2, easy=0.2, prior=4)",
     "few_shot(n_exemplars=1)",
     "best_of_n(samples=4, verifier='self_judge', batch=2)",
     "weighted_best_of_n(samples=3, verifier='step_judge')",

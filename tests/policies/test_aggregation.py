@@ -186,6 +186,30 @@ def test_the_command_fits_measures_and_writes(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, [*typed, "--set-size", "9"]).exit_code == 1
 
 
+def test_the_command_fits_from_a_ledger(tmp_path: Path) -> None:
+    """Imported samples and repeated questions are sets; the grades are no verifier's scores."""
+    source, file = tmp_path / "samples.jsonl", tmp_path / "aggregator.json"
+    table(40, 8).write_jsonl(source)
+    config = tmp_path / "rheostat.yaml"
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    config.write_text(
+        f"ledger: {url}\nmodels: [{{name: m, model: openai/x, price: {{free: true}}}}]\n"
+    )
+    typed = ["fit-aggregator", "--database", url, "-o", str(file), "--set-size", "4"]
+    empty = CliRunner().invoke(app, typed)
+    assert empty.exit_code == 1
+    assert "no graded answers" in empty.output
+    assert CliRunner().invoke(app, ["import", str(source), "-c", str(config)]).exit_code == 0
+    told = CliRunner().invoke(app, [*typed, "--json"])
+    assert told.exit_code == 0, told.output
+    shown = json.loads(told.output)
+    assert (shown["n_sets"], shown["n_queries"]) == (80, 40)
+    assert read_aggregator(file).manifest["outcomes"] == ["ledger"]
+    assert CliRunner().invoke(app, [*typed, "--with-score"]).exit_code == 1
+    assert CliRunner().invoke(app, [*typed, str(source)]).exit_code == 1
+    assert CliRunner().invoke(app, ["fit-aggregator", "-o", str(file)]).exit_code == 1
+
+
 @pytest.mark.skipif(not (DATA / "math_rm8.parquet").is_file(), reason="needs the recorded data")
 def test_on_recorded_samples_with_reward_scores_it_is_no_worse_than_the_vote() -> None:
     """47 problems x 8: vote and oracle are 1 point apart at most, so there is little to win."""

@@ -133,6 +133,22 @@ def test_no_secret_is_shown() -> None:
     assert config.ledger_shown == "postgresql+psycopg://***@db/ledger"
 
 
+def test_cascades_are_read_in_either_form_and_need_their_models() -> None:
+    """The canonical text is kept; a stage's model has to be one of the file."""
+    one = "model: openai/x, price: {free: true}"
+    models = f"models: [{{name: a, {one}}}, {{name: b, {one}}}]\n"
+    config = read(
+        f"{models}cascades: ['cascade|agree(a/cot > a/direct > b/direct)', a|cot then b|cot]"
+    )
+    assert config.cascades == (
+        "a|cot then escalate to a|direct then escalate to b|direct until agree",
+        "a|cot then escalate to b|cot until confident 0.8",
+    )
+    assert "there is no model 'c'" in refusal(f"{models}cascades: [a|cot then c|cot]")
+    assert "at least 2 stages" in refusal(f"{models}cascades: [a|cot]")
+    assert "twice" in refusal(f"{models}cascades: [a|cot then b|cot, a|cot then escalate to b|cot]")
+
+
 def test_what_is_shown_can_be_read_again() -> None:
     """``show`` gives YAML of the same form, amounts to the digit, defaults included."""
     config = read(ISSUE.replace("0.10", "0.1234567890123456789"), UPSTREAM_KEY="k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -22,6 +23,7 @@ from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import offers
 from router.routing.chooser import Chooser, ChooserSettings
+from router.routing.service import RoutingService
 from storage.policies import promote_policy, save_policy
 from storage.trials import TrialTerms, end_trial, start_trial
 
@@ -98,6 +100,31 @@ def decide(chooser: Chooser, **asked: Any) -> Decision:  # noqa: ANN401 - what `
 def reasons(choice: Choice) -> dict[str, str | None]:
     """Why each arm of the plan is out."""
     return {str(candidate.arm): candidate.rejected for candidate in choice.plan().candidates}
+
+
+# What was predicted reaches the strategy
+
+
+@pytest.mark.anyio
+async def test_the_predicted_difficulty_sets_how_many_samples_are_drawn(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """An easy question gets one sample and a hard one more, under the same hold."""
+    pace = "self_consistency(samples=8, batch=2, easy=0.5)"
+    said = (f"Answer: {number}" for number in itertools.count())
+    found = catalog(scripted("small", lambda *_: next(said)), strategies=("direct", pace))
+    promote(sqlite_ledger, fitted)
+    service = RoutingService(found, Chooser(found), sqlite_ledger, clock=lambda: NOW)
+    await service.start()
+    drawn = {}
+    for text in (EASY, HARD):
+        request = asks(text=text, strategy=pace, answer_kind=AnswerKind.NUMBER)
+        served = await service.answer(request)
+        drawn[text] = len(served.answer.samples)
+        assert served.decision.difficulty is not None
+        assert (served.decision.difficulty <= 0.5) == (drawn[text] == 1)
+    assert drawn[EASY] == 1 < drawn[HARD]
+    await service.aclose()
 
 
 # Before any fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from cost_models.pricing import Price
 from policies.types import AnswerKind
-from router.errors import AllowanceExceededError, ProviderError
+from router.errors import AllowanceExceededError, ProviderError, StrategyConfigError
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import Reply, ScriptedProvider
 from router.strategies.self_consistency import SelfConsistency, probability_ahead
@@ -151,3 +152,57 @@ async def test_what_was_drawn_before_the_caps_is_voted_on() -> None:
     assert (answer.value, answer.complete, answer.confidence) == ("2", False, 0.5)
     with pytest.raises(AllowanceExceededError):
         await run(SelfConsistency(), ScriptedProvider([]), max_calls=0)
+
+
+@pytest.mark.parametrize(
+    ("replies", "n_drawn", "value"),
+    [
+        pytest.param(["7", "7", "7"], 3, "7", id="the first window agrees"),
+        pytest.param(["1", "2", "1", "2", "2", "2"], 6, "2", id="the second one does"),
+        pytest.param(["hm", "hm", "hm", "1", "2", "1", "3"], 7, "1", id="none, to the end"),
+    ],
+)
+async def test_a_window_that_agrees_stops_the_drawing(
+    replies: list[str], n_drawn: int, value: str
+) -> None:
+    """Unreadable samples agree with nothing; the vote is over everything that was drawn."""
+    strategy = SelfConsistency(samples=7, batch=3, stop="window")
+    answer = await run(strategy, ScriptedProvider(replies))
+    assert (len(answer.samples), answer.value) == (n_drawn, value)
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "n_drawn"), [(None, 8), (0.1, 1), (0.2, 1), (0.25, 2), (0.6, 5), (1.0, 8)]
+)
+async def test_predicted_difficulty_sets_the_cap(difficulty: float | None, n_drawn: int) -> None:
+    """One sample of an easy question, all of a hopeless one or where nothing was predicted."""
+    strategy = SelfConsistency(samples=8, batch=2, easy=0.2)
+    task = replace(TASK, difficulty=difficulty)
+    provider = ScriptedProvider(lambda request, i: f"Answer: {(request.seed or 0) + i}")
+    assert len((await run(strategy, provider, task)).samples) == n_drawn
+    assert sum(call.n_samples for call in strategy.worst_case(task, 10)) == 8
+
+
+async def test_prior_votes_of_an_easier_question_stop_it_earlier() -> None:
+    """Two of two are not enough at 0.95; with four votes beforehand they are."""
+    easier = replace(TASK, difficulty=0.3)
+    for prior, n_drawn in ((0, 4), (5, 2)):
+        strategy = SelfConsistency(samples=20, batch=2, easy=0.1, prior=prior)
+        answer = await run(strategy, ScriptedProvider(lambda *_: "42"), easier)
+        assert len(answer.samples) == n_drawn
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"stop": "window", "batch": 1}, "at least 2"),
+        ({"stop": "window", "stop_at": 1.0}, "stop_at below 1"),
+        ({"prior": 2}, "set easy"),
+    ],
+)
+def test_parameters_that_would_do_nothing_are_refused(
+    parameters: dict[str, Any], told: str
+) -> None:
+    """With what to change."""
+    with pytest.raises(StrategyConfigError, match=told):
+        SelfConsistency(**parameters)

@@ -23,7 +23,7 @@ from router.strategies.calls import Seeded
 from router.strategies.tree_calls import Growth, ModelGenerator, ValueEvaluator
 from router.trees.game24 import Game24
 from router.trees.recorded import RecordedPuzzle, RecordingError, by_parent, read_log, to_log
-from router.trees.search import CachedEvaluator, Level, Searched, breadth_first
+from router.trees.search import CachedEvaluator, Greedy, Level, Searched, breadth_first
 from router.types import Message, Task
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def searched(puzzle: str, breadth: int = 5) -> Searched:
         ModelGenerator(task, growth, sampler),
         CachedEvaluator(ValueEvaluator(task, growth, sampler), game.key),
         depth=game.depth,
-        breadth=breadth,
+        selector=Greedy(breadth),
     )
 
 
@@ -204,3 +204,90 @@ def test_a_log_of_another_form_is_refused(tmp_path: Path, entries: object, probl
         read_log(file)
     assert CliRunner().invoke(app, ["replay", "tot", str(file)]).exit_code == 1
     assert CliRunner().invoke(app, ["replay", "tot", str(tmp_path / "none")]).exit_code == 1
+
+
+def drawn_log(kept: tuple[int, ...] = (2, 0, 2)) -> list[dict[str, Any]]:
+    """Make a log whose states were drawn in proportion to their values, with repetition."""
+    children = ["a\n", "b\n", "c\n"]
+    selected = [children[i] for i in kept]
+    grown = [f"{state}{end}\n" for state in selected for end in "xy"]
+    final = [grown[i] for i in (5, 2, 2)]
+    first = {"x": "1 2 3 4", "ys": [""], "new_ys": children, "values": [20.0, 1, 0.003]}
+    last = {"x": "1 2 3 4", "ys": selected, "new_ys": grown, "values": [1] * 5 + [0.001]}
+    return [
+        {
+            "steps": [
+                {"step": 0, **first, "select_new_ys": selected},
+                {"step": 1, **last, "select_new_ys": final},
+            ],
+            "idx": 900,
+            "ys": final,
+            "infos": [{"r": 0}, {"r": 1}, {"r": 1}],
+            "usage_so_far": {"completion_tokens": 1, "prompt_tokens": 2, "cost": 0.1},
+        }
+    ]
+
+
+def test_a_log_of_sampled_selection_is_followed_where_it_went(tmp_path: Path) -> None:
+    """Its success is reproduced, and it is told that chance kept the states."""
+    file = written(tmp_path, drawn_log())
+    shown = CliRunner().invoke(app, ["replay", "tot", str(file), "--json"])
+    told = json.loads(shown.output)
+    (puzzle,) = told["puzzles"]
+    assert (puzzle["solved_first"], puzzle["solved_any"], puzzle["same_path"]) == (
+        False,
+        True,
+        True,
+    )
+    assert (told["breadth"], told["sampled"], puzzle["greedy"]) == (3, 1, False)
+
+
+def test_the_breadth_is_that_of_the_log_unless_it_is_given(tmp_path: Path) -> None:
+    """The logs of the creative writing task keep one state a level; another is kept greedily."""
+    log = read_log(written(tmp_path, drawn_log()))
+    assert anyio.run(replay, log).breadth == 3
+    (alone,) = anyio.run(replay, log, 1).puzzles
+    assert not alone.same_path
+    assert alone.solved_first  # the best of the first level leads to another end
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"idx": 900, "ys": ["a"], "infos": [{"r": 0}], "usage_so_far": {}}, "a naive run"),
+        ([{"total_step": 0, "actions": ["h1. tasks"], "info": {}}], "depth-first crosswords"),
+        ("4 5 6 10", "is str, and not an object"),
+        ({**drawn_log()[0], "ys": ["z\n"] * 3}, "ends with ys that its last step did not select"),
+        (
+            {"steps": [{**drawn_log()[0]["steps"][0], "select_new_ys": ["z"]}], "ys": []},
+            "not among its new_ys",
+        ),
+        ({**drawn_log()[0], "infos": [{"r": None}] * 3}, "puzzle 0 needs steps"),
+    ],
+)
+def test_the_other_logs_of_those_authors_are_told_by_their_kind(
+    tmp_path: Path, entry: object, problem: str
+) -> None:
+    """Plain samples, depth-first crosswords, and logs that contradict themselves."""
+    with pytest.raises(RecordingError, match=re.escape(problem)):
+        read_log(written(tmp_path, [entry]))
+
+
+def test_states_outside_the_log_are_graded_as_its_authors_do(tmp_path: Path) -> None:
+    """By the expression of the last line alone: thoughts that come to 24 are no answer."""
+    lines = ("10 - 4 = 6 (left: 6 9 13)\n", "13 - 9 = 4 (left: 4 6)\n", "4 * 6 = 24 (left: 24)\n")
+    states = ["", lines[0], lines[0] + lines[1], "".join(lines)]
+    ends = [f"{states[3]}\n", f"{states[3]}Answer: (10 - 4) * (13 - 9) = 24\n"]
+    steps = [
+        {"ys": [before], "new_ys": [after], "values": [1.0], "select_new_ys": [after]}
+        for before, after in pairwise(states)
+    ]
+    steps.append(
+        {"ys": states[3:], "new_ys": ends, "values": [60.0, 60.0], "select_new_ys": ends[:1]}
+    )
+    told = [{"step": i, "x": "4 9 10 13", **step} for i, step in enumerate(steps)]
+    log = read_log(written(tmp_path, [{"steps": told, "ys": ends[:1], "infos": [{"r": 0}]}]))
+    (own,) = anyio.run(replay, log).puzzles
+    assert (own.solved_any, own.rule_disagrees) == (False, 0)
+    (wider,) = anyio.run(replay, log, 2).puzzles
+    assert (wider.solved_first, wider.solved_any) == (False, True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import AllowanceExceededError, ProviderError
-from router.trees.search import ROOT, CachedEvaluator, Searched, breadth_first, depth_first
+from router.trees.search import ROOT, CachedEvaluator, Greedy, Searched, breadth_first, depth_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def fresh(fails_at: int = -1) -> Table:
 
 async def bfs(table: Table, depth: int = 2, breadth: int = 2) -> Searched:
     """Search breadth first."""
-    return await breadth_first(table, table, depth=depth, breadth=breadth)
+    return await breadth_first(table, table, depth=depth, selector=Greedy(breadth))
 
 
 async def dfs(table: Table, threshold: float = 0.0, most: int = 9, depth: int = 2) -> Searched:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from policies.types import AnswerKind
-from router.errors import ProviderError, ProviderTimeoutError
+from router.errors import ProviderError, ProviderTimeoutError, StrategyConfigError
 from router.types import Answer, Message, Task
 from router.verifiers.registry import parse_verifier
 
@@ -112,3 +112,39 @@ async def test_a_failing_a_slow_and_an_absent_server() -> None:
         slow = parse_verifier({"process_reward": {"url": url, "timeout_s": 0.05}})
         with pytest.raises(ProviderTimeoutError):
             await slow.verify(TASK, ANSWER)
+
+
+async def test_the_servers_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent as a bearer token and is in no text; one that is not set is told by its name."""
+    told: list[str | None] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        told.append(request.headers.get("Authorization"))
+        return web.json_response({"scores": [1.0, 1.0, 1.0]})
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    given = {"url": f"http://{host}:{port}/", "form": "plain"}
+    try:
+        verifier = parse_verifier({"process_reward": {**given, "key_variable": "PRM_KEY"}})
+        with pytest.raises(ProviderError, match="PRM_KEY with its key is not set"):
+            await verifier.verify(TASK, ANSWER)
+        monkeypatch.setenv("PRM_KEY", "secret-7")
+        await verifier.verify(TASK, ANSWER)
+        await parse_verifier({"process_reward": given}).verify(TASK, ANSWER)
+    finally:
+        await runner.cleanup()
+    assert told == ["Bearer secret-7", None]
+    assert "secret-7" not in str(verifier)
+
+
+def test_a_key_in_the_place_of_its_variable_is_refused() -> None:
+    """Without repeating it."""
+    with pytest.raises(StrategyConfigError, match="not the key itself") as error:
+        parse_verifier({"process_reward": {"url": "http://x", "key_variable": "sk-abc"}})
+    assert "sk-abc" not in str(error.value)

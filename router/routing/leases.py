@@ -1,0 +1,114 @@
+"""What a held request may use: a meter, or one for each stage of a cascade within one hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cost_models.types import Usage
+from router.providers.metered import Allowance, Meter
+from router.strategies.cascade import CascadeRun
+from storage.ledger import Attempted, Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from router.routing.candidates import Offer
+    from router.strategies.cascade import Attempt
+    from router.types import Answer, CallRecord, Task
+
+
+class Lease:
+    """The right to spend what is held for ``offer`` until ``deadline`` of ``time.monotonic``.
+
+    Each stage of a cascade gets what the stages before it left.
+    """
+
+    def __init__(self, offer: Offer, deadline: float) -> None:
+        self._offer = offer
+        self._deadline = deadline
+        self._meters: list[Meter] = []
+        self._cascade = None if offer.escalation is None else CascadeRun(offer.escalation)
+
+    async def run(self, task: Task) -> Answer:
+        """Answer the task as the offer says."""
+        if self._cascade is not None:
+            return await self._cascade.run(task, self._samplers())
+        return await self._offer.strategy.run(task, self.meter())
+
+    def meter(self) -> Meter:
+        """Give the meter of the whole offer, for one that is no cascade."""
+        return next(self._samplers())
+
+    @property
+    def calls(self) -> tuple[CallRecord, ...]:
+        """Every call, stage by stage."""
+        return tuple(call for meter in self._meters for call in meter.calls)
+
+    @property
+    def usage(self) -> Usage:
+        """Sum over ``calls``."""
+        return sum((meter.usage for meter in self._meters), start=Usage())
+
+    @property
+    def upstream_s(self) -> float:
+        """Seconds in which at least one call was in flight."""
+        return sum(meter.upstream_s for meter in self._meters)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The stages of a cascade that were begun."""
+        return () if self._cascade is None else tuple(self._cascade.attempts)
+
+    def ledger_calls(self) -> tuple[Call, ...]:
+        """Give the calls as the ledger keeps them, each with its stage and the price it was at."""
+        return tuple(
+            Call(
+                model=call.model,
+                role=call.role.value,
+                usage=call.usage,
+                cost_nano_usd=call.cost_nano_usd,
+                latency_s=call.latency_s,
+                price_source=offer.model.price.source,
+                status=call.status,
+                in_doubt=call.in_doubt,
+                error=call.error,
+                stage=stage,
+            )
+            for stage, (offer, meter) in enumerate(
+                zip(self._offer.parts, self._meters, strict=False)
+            )
+            for call in meter.calls
+        )
+
+    def ledger_attempts(self) -> tuple[Attempted, ...]:
+        """Give the stages of a cascade as the ledger keeps them."""
+        cascade = self._cascade
+        if cascade is None:
+            return ()
+        return tuple(
+            Attempted(
+                arm=attempt.arm,
+                judge=cascade.escalation.judge,
+                latency_s=attempt.latency_s,
+                answer_value=attempt.answer.value if attempt.answer else None,
+                confidence=attempt.answer.confidence if attempt.answer else None,
+                trust=attempt.trust,
+                trusted=cascade.trusted(attempt),
+                error=attempt.error,
+            )
+            for attempt in self.attempts
+        )
+
+    def _samplers(self) -> Iterator[Meter]:
+        """Make the meter of each stage when its turn comes."""
+        for offer in self._offer.parts:
+            model = offer.model
+            spent = sum(meter.cost_nano_usd for meter in self._meters)
+            allowance = Allowance(
+                max_cost_nano_usd=max(0, self._offer.worst_case_nano_usd - spent),
+                max_calls=len(offer.calls),
+                deadline=self._deadline,
+            )
+            meter = Meter(model.provider, model.price, allowance, model.throughput)
+            self._meters.append(meter)
+            yield meter
