@@ -21,14 +21,15 @@ import numpy as np
 
 from policies.assessment import Offer, assess, cheapest_reaching, most_accurate_within
 from policies.difficulty import fold_numbers
-from policies.errors import OutcomeError
 from policies.merging import merge
-from policies.outcomes import OutcomeTable, read_outcomes
+from policies.outcomes import read_outcomes
 from policies.training import Training, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from typing import Any
+
+    from policies.outcomes import OutcomeTable
 
 DATA = Path(os.environ.get("RHEOSTAT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PER_THOUSAND = 1000.0
@@ -145,22 +146,8 @@ ROWS = (
 
 
 def read(row: Row) -> OutcomeTable:
-    """Read the outcomes of a row, without queries that have an impossible cost or token count."""
-    return merge([_readable(DATA / f"{name}.parquet", row.tasks) for name in row.files])
-
-
-def _readable(path: Path, tasks: Sequence[str]) -> OutcomeTable:
-    try:
-        return read_outcomes(path, tasks)
-    except OutcomeError as error:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra, needed for damaged files alone
-
-        rows = pq.read_table(path).to_pylist()
-        bad = {row["query_id"] for row in rows if (row["cost_usd"] or 0.0) < 0.0}
-        print(f"{path.name}: {len(bad)} queries left out ({error})", flush=True)
-        kept = [row for row in rows if row["query_id"] not in bad]
-        table = OutcomeTable.from_rows(kept, path.name)
-        return table.of_tasks(tasks) if tasks else table
+    """Read the outcomes of a row."""
+    return merge([read_outcomes(DATA / f"{name}.parquet", row.tasks) for name in row.files])
 
 
 def measured(row: Row, folds: int, seed: int, trials: int) -> Iterator[dict[str, Any]]:

@@ -29,3 +29,7 @@ class OutcomeError(RheostatError):
 
 class StudyMismatchError(RheostatError):
     """A stored study of this name is about other outcomes or options; nothing was run."""
+
+
+class OutcomeWarning(UserWarning):
+    """Part of an outcomes file cannot be used, and the rest can; says which and what is done."""

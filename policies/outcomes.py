@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cost_models.types import Arm
-from policies.errors import OutcomeError
+from policies.errors import OutcomeError, OutcomeWarning
 from policies.reading import Read, read_columns
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ NOT_NEGATIVE = (
     "machine_s",
     "sample_index",
 )
+METERED = ("prompt_tokens", "completion_tokens", "cost_usd")
 MAX_SHOWN = 80
 MAX_BITS = 256
 WORDS = {
@@ -255,6 +257,7 @@ def _checked(read: Read, tasks: Sequence[str] = ()) -> OutcomeTable:
         name: _numbers(read, name) if name in columns else np.full(n_rows, np.nan)
         for name in NUMBER_COLUMNS
     }
+    _drop_broken_meters(read, numbers)
     _check_ranges(read, numbers)
     _check_unique(source, texts, numbers["sample_index"], read.rows)
     return OutcomeTable(source, texts, numbers)
@@ -325,6 +328,25 @@ def _number(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
         word = value.strip().lower()
         return WORDS[word] if word in WORDS else float(word)
     return float(value)
+
+
+def _drop_broken_meters(read: Read, numbers: Mapping[str, NDArray[np.float64]]) -> None:
+    """Count the usage of rows as unknown where all of METERED are negative, and warn.
+
+    That is the difference of two counters of which one started again: nothing was measured, and
+    the grade still holds. A single negative number is a slip in the row and stays an error.
+    """
+    broken = np.all([numbers[name] < 0 for name in METERED], axis=0)
+    if not broken.any():
+        return
+    for name in METERED:
+        numbers[name][broken] = np.nan
+    message = (
+        f"{read.source}: {int(broken.sum())} rows, the first of them row "
+        f"{read.rows[int(broken.argmax())]}, have negative tokens and a negative cost, as a "
+        "counter that was reset gives; their usage counts as unknown, their grades are used"
+    )
+    warnings.warn(message, OutcomeWarning, stacklevel=2)
 
 
 def _check_ranges(read: Read, numbers: Mapping[str, NDArray[np.float64]]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 
 from cost_models.errors import RheostatError
+from policies.errors import OutcomeWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,12 +55,30 @@ def fail(message: str) -> NoReturn:
 def errors_shown() -> Iterator[None]:
     """Show errors raised on purpose as one line; anything else is a bug and keeps its trace."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _shown
+            yield
     except RheostatError as error:
         fail(str(error))
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+def _shown(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show what is meant for the reader as such, and any other warning as Python does."""
+    if issubclass(category, OutcomeWarning):
+        say_warning(str(message))
+    else:
+        where = sys.stderr if file is None else file
+        where.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def plain_table(first: str, *figures: str) -> Table:

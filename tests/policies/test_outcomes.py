@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cost_models.types import Arm
-from policies.errors import OutcomeError
+from policies.errors import OutcomeError, OutcomeWarning
 from policies.outcomes import OutcomeTable, concatenate, read_outcomes
 
 if TYPE_CHECKING:
@@ -75,6 +75,24 @@ def test_a_bad_row_is_named_with_row_and_column(
     with pytest.raises(OutcomeError) as caught:
         read_outcomes(path)
     assert (caught.value.source, caught.value.row, caught.value.column) == (str(path), 2, column)
+
+
+def test_usage_of_a_reset_counter_is_unknown_and_the_grade_stays() -> None:
+    """Tokens and cost that are all negative measure nothing; the warning names file and row."""
+    reset = {**OTHER, "prompt_tokens": -9, "completion_tokens": -2, "cost_usd": -0.5}
+    sound = {**ROW, "prompt_tokens": 9, "completion_tokens": 2, "cost_usd": 0.5}
+    with pytest.warns(OutcomeWarning, match="mine: 1 rows, the first of them row 2,"):
+        table = OutcomeTable.from_rows([sound, reset], "mine")
+    for name, value in (("prompt_tokens", 9.0), ("completion_tokens", 2.0), ("cost_usd", 0.5)):
+        np.testing.assert_array_equal(table.numbers[name], [value, np.nan])
+    assert len(table.quality) == 2
+
+
+def test_a_negative_cost_beside_sound_tokens_is_an_error() -> None:
+    """Only usage that is negative throughout is taken for a reset counter."""
+    odd = {**OTHER, "prompt_tokens": 9, "completion_tokens": 2, "cost_usd": -0.5}
+    with pytest.raises(OutcomeError, match="must be at least 0"):
+        OutcomeTable.from_rows([ROW, odd])
 
 
 @pytest.mark.parametrize("column", ["query_id", "query", "model", "strategy", "correct"])
