@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from router.gateway import handlers
 from router.gateway.door import Door
-from router.gateway.routes import completions, feedback, health, models, plan
+from router.gateway.routes import completions, dialects, feedback, health, models, plan
 from router.gateway.schemas import ErrorBody
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def create_app(
     app.state.engine = engine
     app.state.settings = settings
     handlers.install(app)
-    for room in (completions, models, plan, feedback, health):
+    for room in (completions, dialects, models, plan, feedback, health):
         app.include_router(room.routes, responses=ERRORS)
     app.add_middleware(Door, settings=settings)
     return app

@@ -29,6 +29,14 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Probes: they cost nothing, tell nothing about tenants, and come without a key."""
 
 
+def shown_key(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Give the key as an ``Authorization`` header has it; Anthropic's clients use ``x-api-key``."""
+    authorization = headers.get(b"authorization")
+    if authorization is None and (key := headers.get(b"x-api-key")) is not None:
+        return b"Bearer " + key
+    return authorization
+
+
 class Door:
     """Plain ASGI middleware in front of every route, known or not."""
 
@@ -76,19 +84,20 @@ class Door:
             tenant: Tenant | None = EVERYBODY
         else:
             try:
-                tenant = await self._keyring.tenant(headers.get(b"authorization"))
+                tenant = await self._keyring.tenant(shown_key(headers))
             except RheostatError as failed:
                 found = described(failed, self._clock())
-                return error_response(found.status, found.error, found.headers)
+                return error_response(path, found.status, found.error, found.headers)
         if tenant is None:
             message = "a key is needed: send it as `Authorization: Bearer KEY`"
-            if b"authorization" in headers:
+            if shown_key(headers) is not None:
                 message = "the key is not known here; ask the operator for one"
             error = body_of(message, "authentication_error", "invalid_api_key")
-            return error_response(401, error, {"www-authenticate": "Bearer"})
+            return error_response(path, 401, error, {"www-authenticate": "Bearer"})
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            return error_response(413, body_of(self._too_large(), BAD_REQUEST, "too_large"))
+            error = body_of(self._too_large(), BAD_REQUEST, "too_large")
+            return error_response(path, 413, error)
         return tenant
 
     def _too_large(self) -> str:
