@@ -10,6 +10,8 @@ from router.gateway.bodies import JsonRoute
 from router.gateway.dependencies import CallerDep, EngineDep, SettingsDep
 from router.gateway.dialects.messages_body import MessagesBody
 from router.gateway.dialects.messages_wire import MessageWire, to_message
+from router.gateway.dialects.responses_body import ResponsesBody
+from router.gateway.dialects.responses_wire import ResponseWire, to_response
 from router.gateway.handlers import failure
 from router.gateway.sse import EventStream, dialect_events, unless_gone
 from router.gateway.wire import dumps, headers
@@ -45,6 +47,25 @@ async def create_message(
         return await _streamed(request, engine, settings, asked, wire)
     served = await unless_gone(request.receive, engine.answer(asked))
     answer = dumps(to_message(served))
+    return Response(answer, headers=headers(served), media_type="application/json")
+
+
+@routes.post("/responses", responses=STREAM)
+async def create_response(
+    body: ResponsesBody,
+    request: Request,
+    engine: EngineDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+) -> Response:
+    """Answer in the form of OpenAI's responses, with the arm that the policy picks."""
+    asked = body.to_request(caller, settings)
+    created = int(settings.clock().timestamp())
+    if body.stream:
+        wire = ResponseWire(asked.request_id, asked.model, created, body.echo())
+        return await _streamed(request, engine, settings, asked, wire)
+    served = await unless_gone(request.receive, engine.answer(asked))
+    answer = dumps(to_response(served, created, body.echo()))
     return Response(answer, headers=headers(served), media_type="application/json")
 
 
