@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from router.gateway import handlers
 from router.gateway.door import Door
+from router.gateway.idempotency import Idempotency
 from router.gateway.routes import completions, dialects, feedback, health, models, plan
 from router.gateway.schemas import ErrorBody
 
@@ -39,6 +40,7 @@ def create_app(
     ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
     ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
     """
+    once = Idempotency()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -47,6 +49,7 @@ def create_app(
                 await on_start()
             yield
         finally:
+            await once.aclose()
             if on_stop is not None:
                 await on_stop()
 
@@ -64,5 +67,5 @@ def create_app(
     handlers.install(app)
     for room in (completions, dialects, models, plan, feedback, health):
         app.include_router(room.routes, responses=ERRORS)
-    app.add_middleware(Door, settings=settings)
+    app.add_middleware(Door, settings=settings, once=once)
     return app

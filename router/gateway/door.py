@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from cost_models.errors import RheostatError
+from router.errors import RequestError
 from router.gateway.auth import EVERYBODY, Keyring, Tenant
 from router.gateway.handlers import (
     BAD_REQUEST,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from router.gateway.idempotency import Idempotency
     from router.gateway.settings import GatewaySettings
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -37,11 +39,23 @@ def shown_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     return authorization
 
 
+def naming(send: Send, named: list[tuple[bytes, bytes]]) -> Send:
+    """Give ``send`` with further headers in every response."""
+
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *named]
+        await send(message)
+
+    return send_named
+
+
 class Door:
     """Plain ASGI middleware in front of every route, known or not."""
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, once: Idempotency) -> None:
         self._app = app
+        self._once = once
         self._keyring = Keyring(settings)
         self._clock = settings.clock
         self._max_body_bytes = settings.max_body_bytes
@@ -54,12 +68,9 @@ class Door:
         request_id = f"chatcmpl-{uuid4().hex}"
         named = [(k.encode(), v.encode()) for k, v in request_headers(request_id).items()]
 
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *named]
-            await send(message)
-
-        tenant = await self._admitted(scope["path"], dict(scope["headers"]))
+        send_named = naming(send, named)
+        headers = dict(scope["headers"])
+        tenant = await self._admitted(scope["path"], headers)
         if isinstance(tenant, Response):
             await tenant(scope, receive, send_named)
             return
@@ -76,7 +87,30 @@ class Door:
                 raise HTTPException(413, self._too_large())
             return message
 
-        await self._app(scope, receive_counted, send_named)
+        key = headers.get(b"idempotency-key")
+        if key is None or scope["method"] != "POST":
+            await self._app(scope, receive_counted, send_named)
+            return
+        app = self._named(named)
+        try:
+            await self._once.run(app, scope, receive_counted, send, tenant.name, key.strip())
+        except (HTTPException, RequestError) as error:
+            await self._refused(scope["path"], error)(scope, receive, send_named)
+
+    def _named(self, named: list[tuple[bytes, bytes]]) -> ASGIApp:
+        """Give the application with the request's id in all that it sends, also later."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app(scope, receive, naming(send, named))
+
+        return app
+
+    def _refused(self, path: str, error: HTTPException | RequestError) -> Response:
+        if isinstance(error, RequestError):
+            found = described(error, self._clock())
+            return error_response(path, found.status, found.error, found.headers)
+        too_large = body_of(str(error.detail), BAD_REQUEST, "too_large")
+        return error_response(path, error.status_code, too_large)
 
     async def _admitted(self, path: str, headers: Mapping[bytes, bytes]) -> Tenant | Response:
         """Name the tenant, or give the refusal; the body is not read for either."""
