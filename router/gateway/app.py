@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from router.gateway import handlers
 from router.gateway.door import Door
 from router.gateway.idempotency import Idempotency
-from router.gateway.routes import completions, dialects, feedback, health, models, plan
+from router.gateway.metrics import Metrics
+from router.gateway.routes import completions, dialects, feedback, health, metrics, models, plan
 from router.gateway.schemas import ErrorBody
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def create_app(
     )
     app.state.engine = engine
     app.state.settings = settings
+    app.state.metrics = Metrics()
     handlers.install(app)
-    for room in (completions, dialects, models, plan, feedback, health):
+    for room in (completions, dialects, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
-    app.add_middleware(Door, settings=settings, once=once)
+    app.add_middleware(Door, settings=settings, once=once, metrics=app.state.metrics)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from router.gateway.idempotency import Idempotency
+    from router.gateway.metrics import Metrics
     from router.gateway.settings import GatewaySettings
+
+FAILED = 500
+"""Status of a request that ended in an error before any was sent: it is answered outside."""
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Probes: they cost nothing, tell nothing about tenants, and come without a key."""
@@ -53,8 +58,11 @@ def naming(send: Send, named: list[tuple[bytes, bytes]]) -> Send:
 class Door:
     """Plain ASGI middleware in front of every route, known or not."""
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings, once: Idempotency) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: GatewaySettings, once: Idempotency, metrics: Metrics
+    ) -> None:
         self._app = app
+        self._metrics = metrics
         self._once = once
         self._keyring = Keyring(settings)
         self._clock = settings.clock
@@ -65,6 +73,22 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started_s = time.perf_counter()
+        status = FAILED
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.begin()
+        try:
+            await self._answer(scope, receive, send_seen)
+        finally:
+            self._metrics.end(scope["path"], status, time.perf_counter() - started_s)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = f"chatcmpl-{uuid4().hex}"
         named = [(k.encode(), v.encode()) for k, v in request_headers(request_id).items()]
 

@@ -167,6 +167,7 @@ def test_the_openapi_document_tells_what_is_served(client: httpx.Client) -> None
         "/v1/feedback",
         "/livez",
         "/readyz",
+        "/metrics",
     }
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert "422" not in chat["responses"]
