@@ -10,7 +10,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.
 	pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench faults format lock weights clean
+.PHONY: help demo test check docs bench faults fuzz format lock weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(DEV) ## measure imports, `rheostat --help`, and the ledger's requests p
 
 faults: $(DEV) ## the long form of the tests of faults: crowds, kill -9, a database that goes away
 	RHEOSTAT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+
+fuzz: $(DEV) ## requests made up from the OpenAPI document, 1,000 for each path (ARGS=-x to stop early)
+	RHEOSTAT_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/end_to_end/test_openapi_fuzz.py --timeout 3600 $(ARGS)
 
 format: $(DEV) ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from router.gateway.compute import Asked, Body, Compute, Object, Positive
 from router.gateway.strict import wrong
@@ -123,6 +123,18 @@ class StreamOptions(Body):
 
 class ChatBody(Body):
     """A chat completion request: OpenAI's, with ``compute`` beside it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "auto",
+                    "messages": [{"role": "user", "content": "What is 17 * 23?"}],
+                    "compute": {"answer_kind": "number", "max_cost_usd": 0.01},
+                }
+            ]
+        }
+    )
 
     refused: ClassVar = REFUSED_FIELDS
 
@@ -264,6 +276,12 @@ class ErrorBody(BaseModel):
 
 class Feedback(Body):
     """A judgement of a served request: ``correct``, or ``quality`` in [0, 1]."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"request_id": "chatcmpl-0123456789abcdef", "correct": True}]
+        }
+    )
 
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     correct: bool | None = None

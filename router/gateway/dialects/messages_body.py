@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from router.gateway.compute import Asked, Body, Compute, Object
 from router.gateway.dialects.members import refusal, take, text_in
@@ -66,6 +66,18 @@ class MessageTurn(Body):
 
 class MessagesBody(Body):
     """A message request: Anthropic's, with ``compute`` beside it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "auto",
+                    "max_tokens": 200,
+                    "messages": [{"role": "user", "content": "What is 17 * 23?"}],
+                }
+            ]
+        }
+    )
 
     refused: ClassVar = {
         "cache_control": "cache control changes the price; leave the field out",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from router.gateway.compute import Asked, Body, Compute, Object
 from router.gateway.dialects.members import refusal, take, text_in
@@ -67,6 +67,18 @@ class TextConfig(Body):
 
 class ResponsesBody(Body):
     """A response request: OpenAI's, with ``compute`` beside it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "auto",
+                    "input": "What is 17 * 23?",
+                    "compute": {"answer_kind": "number", "max_cost_usd": 0.01},
+                }
+            ]
+        }
+    )
 
     refused: ClassVar = {
         "context_management": "contexts are not managed here; leave the field out",
