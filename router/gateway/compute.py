@@ -53,6 +53,10 @@ class Compute(Body):
         )
 
 
+EVERYTHING = Compute()
+"""What a request asks that asks nothing; frozen, so one serves all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a body of any dialect asks: ``task`` has neither its cap nor its kind yet.
@@ -141,7 +145,7 @@ def _value(name: str, text: str) -> object:
 def _together(body: Compute | None, headers: Compute | None) -> Compute:
     """Join what body and headers ask; RequestError for a field that is in both."""
     if body is None or headers is None:
-        return body or headers or Compute()
+        return body or headers or EVERYTHING
     both = sorted(body.model_fields_set & headers.model_fields_set)
     if both:
         msg = f"{both[0]} is in `compute` and in the header {_header(both[0])}; send it once"
