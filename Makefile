@@ -12,7 +12,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.
 	pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench faults trl format lock weights clean
+.PHONY: help demo test check docs bench faults fuzz trl format lock weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ trl: $(DEV) ## load the exports for fine-tuning with `datasets`, which is fetche
 		$(BIN)/python -m pip install --quiet --upgrade --target $(TRL) '$(DATASETS)'; \
 	fi
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(TRL) $(BIN)/python -m pytest tests/policies/test_finetuning_datasets.py $(ARGS)
+
+fuzz: $(DEV) ## requests made up from the OpenAPI document, 1,000 for each path (ARGS=-x to stop early)
+	RHEOSTAT_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/end_to_end/test_openapi_fuzz.py --timeout 3600 $(ARGS)
 
 format: $(DEV) ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .

@@ -65,6 +65,16 @@ def record_outcome(
     return entry_id
 
 
+def check_made_by(session: Session, request_id: str, tenant: str) -> None:
+    """Raise EntryNotFoundError unless ``tenant`` made the request: as if it were not there."""
+    found = session.scalar(
+        select(RequestRow.id).where(RequestRow.id == request_id, RequestRow.tenant == tenant)
+    )
+    if found is None:
+        which = f"request {request_id!r}"
+        raise EntryNotFoundError(which)
+
+
 def entry_quality() -> Subquery:
     """Select (entry_id, quality) of every graded entry.
 

@@ -34,7 +34,7 @@ from storage.ledger import (
     record_refusal,
     settle_entry,
 )
-from storage.outcomes import Grade, record_outcome
+from storage.outcomes import Grade, check_made_by, record_outcome
 from storage.recovery import Recovered, beat, recover_dead, register_replica, this_process
 from storage.writer import Job, Opening, Settling, Writer
 
@@ -139,12 +139,22 @@ class Ledger:
         return self._submit(Job(lambda session: record_refusal(session, refusal, now)))
 
     def record_outcome(
-        self, request_id: str, grade: Grade, now: datetime, *, attempt: int | None = None
+        self,
+        request_id: str,
+        grade: Grade,
+        now: datetime,
+        *,
+        attempt: int | None = None,
+        tenant: str | None = None,
     ) -> int:
-        """Add a grade; see `storage.outcomes.record_outcome`."""
-        return self.write(
-            lambda session: record_outcome(session, request_id, grade, now, attempt=attempt)
-        )
+        """Add a grade, if ``tenant`` made the request; see `storage.outcomes.record_outcome`."""
+
+        def add(session: Session) -> int:
+            if tenant is not None:
+                check_made_by(session, request_id, tenant)
+            return record_outcome(session, request_id, grade, now, attempt=attempt)
+
+        return self.write(add)
 
     def declare_budgets(self, budgets: Iterable[Budget]) -> None:
         """Make ``budgets`` the ones in force, and no others."""

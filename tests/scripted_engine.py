@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cost_models.errors import RheostatError
     from router.routing.types import ChatRequest
+    from storage.outcomes import Grade
 
 PRICE = Price(
     input_usd_per_million_tokens=Decimal(1),
@@ -98,10 +99,11 @@ class ScriptedEngine:
             in_distribution=True,
         )
 
-    async def feedback(self, request_id: str, quality: float, grader: str, weight: float) -> None:
-        if request_id not in self.settled:
+    async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
+        made = {asked.request_id for asked in self.requests if asked.tenant == tenant}
+        if request_id not in made.intersection(self.settled):
             raise EntryNotFoundError(request_id)
-        self.grades.append((request_id, quality, grader, weight))
+        self.grades.append((request_id, grade.quality, grade.grader, grade.weight))
 
     async def ready(self) -> list[str]:
         return self.problems

@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from router.cli.main import app
+from router.gateway.compute import Compute
 from router.gateway.config import Config
 from router.gateway.config_parts import (
     AlertsConfig,
@@ -25,7 +26,6 @@ from router.gateway.config_parts import (
     ThroughputConfig,
 )
 from router.gateway.handlers import FORMS, HTTP_CODES
-from router.gateway.schemas import Compute
 from router.gateway.strict import CODES
 from router.providers.weights import manifest
 from router.strategies.registry import STRATEGIES

@@ -9,7 +9,9 @@ from fastapi import FastAPI
 
 from router.gateway import handlers
 from router.gateway.door import Door
-from router.gateway.routes import completions, feedback, health, models, plan
+from router.gateway.idempotency import Idempotency
+from router.gateway.metrics import Metrics
+from router.gateway.routes import completions, dialects, feedback, health, metrics, models, plan
 from router.gateway.schemas import ErrorBody
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def create_app(
     ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
     ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
     """
+    once = Idempotency()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -47,6 +50,7 @@ def create_app(
                 await on_start()
             yield
         finally:
+            await once.aclose()
             if on_stop is not None:
                 await on_stop()
 
@@ -61,8 +65,9 @@ def create_app(
     )
     app.state.engine = engine
     app.state.settings = settings
+    app.state.metrics = Metrics()
     handlers.install(app)
-    for room in (completions, models, plan, feedback, health):
+    for room in (completions, dialects, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
-    app.add_middleware(Door, settings=settings)
+    app.add_middleware(Door, settings=settings, once=once, metrics=app.state.metrics)
     return app

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
 
+from router.gateway.compute import from_headers
 from router.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from router.gateway.compute import Compute
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
+    from storage.outcomes import Grade
 
 
 class Engine(Protocol):
@@ -37,8 +40,8 @@ class Engine(Protocol):
         """Decide without running."""
         ...
 
-    async def feedback(self, request_id: str, quality: float, grader: str, weight: float) -> None:
-        """Record a judgement; raise EntryNotFoundError for an unknown request."""
+    async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
+        """Record a judgement; EntryNotFoundError for a request that ``tenant`` did not make."""
         ...
 
     async def ready(self) -> list[str]:
@@ -47,11 +50,15 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, the tenant that it is charged to, and the models that it may use."""
+    """One request's own id, the tenant that it is charged to, and the models that it may use.
+
+    ``compute`` is what its headers ask of routing.
+    """
 
     request_id: str
     tenant: str
     allowed_models: tuple[str, ...] | None = None
+    compute: Compute | None = None
 
 
 async def engine_of(request: Request) -> Engine:
@@ -65,9 +72,10 @@ async def settings_of(request: Request) -> GatewaySettings:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Give what the door found out."""
+    """Give what the door found out, and what the headers ask; RequestError for a bad header."""
     state = request.state
-    return Caller(state.request_id, state.tenant, state.allowed_models)
+    compute = from_headers(request.scope["headers"])
+    return Caller(state.request_id, state.tenant, state.allowed_models, compute)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

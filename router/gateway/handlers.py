@@ -20,6 +20,7 @@ from router.errors import (
     RequestError,
     WeightsError,
 )
+from router.gateway.dialects import messages_wire
 from router.gateway.sse import CLIENT_GONE, ClientGoneError
 from router.gateway.strict import problems
 from router.gateway.wire import dumps
@@ -46,6 +47,7 @@ BAD_REQUEST = "invalid_request_error"
 QUOTA = "insufficient_quota"
 RATE = "rate_limit_error"
 SERVER = "server_error"
+MESSAGES = "/v1/messages"
 UPSTREAM = "upstream_error"
 
 
@@ -77,7 +79,7 @@ FORMS: dict[type[RheostatError], Form] = {
 }
 """The nearest class wins, so an error that is not here looks like its parent."""
 
-STATUS_OF_CODE = {"model_not_found": 404, "model_not_allowed": 403}
+STATUS_OF_CODE = {"model_not_found": 404, "model_not_allowed": 403, "idempotency_key_reused": 409}
 """Codes of RequestError that OpenAI answers with a status other than 400."""
 
 NO_JSON = "send the body as JSON, with the header Content-Type: application/json"
@@ -127,10 +129,19 @@ def body_of(message: str, kind: str, code: str, param: str | None = None) -> dic
 
 
 def error_response(
-    status: int, error: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    path: str, status: int, error: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Give an error in OpenAI's form."""
-    return Response(dumps({"error": error}), status, headers, "application/json")
+    """Give an error in OpenAI's form, on Anthropic's paths in theirs."""
+    is_theirs = path == MESSAGES or path.startswith(f"{MESSAGES}/")
+    body = messages_wire.to_error(status, error) if is_theirs else {"error": error}
+    return Response(dumps(body), status, headers, "application/json")
+
+
+def failure(error: BaseException, request_id: str, settings: GatewaySettings) -> Described:
+    """Describe an error that comes after the first byte of a stream; the status is sent by then."""
+    if isinstance(error, RheostatError):
+        return described(error, settings.clock())
+    return Described(500, unexpected(error, request_id), {})
 
 
 def unexpected(error: BaseException, request_id: str) -> dict[str, Any]:
@@ -144,9 +155,9 @@ def install(app: FastAPI) -> None:
     """Let every error of ``app`` be answered from here."""
     settings: GatewaySettings = app.state.settings
 
-    async def on_purpose(_request: Request, error: Exception) -> Response:
+    async def on_purpose(request: Request, error: Exception) -> Response:
         found = described(cast("RheostatError", error), settings.clock())
-        return error_response(found.status, found.error, found.headers)
+        return error_response(request.url.path, found.status, found.error, found.headers)
 
     app.add_exception_handler(RheostatError, on_purpose)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -163,7 +174,9 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     if not first.place:
         is_json = "json" in request.headers.get("content-type", "")
         message = f"the body: {first.message}" if is_json else NO_JSON
-    return error_response(400, body_of(message, BAD_REQUEST, first.code, first.place or None))
+    return error_response(
+        request.url.path, 400, body_of(message, BAD_REQUEST, first.code, first.place or None)
+    )
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -178,7 +191,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     elif raised.status_code == 405:  # noqa: PLR2004
         message = f"{called}: this method is not served here"
     code = HTTP_CODES.get(raised.status_code, "http_error")
-    return error_response(raised.status_code, body_of(message, BAD_REQUEST, code), raised.headers)
+    error_body = body_of(message, BAD_REQUEST, code)
+    return error_response(request.url.path, raised.status_code, error_body, raised.headers)
 
 
 async def _on_client_gone(_request: Request, _error: Exception) -> Response:
@@ -189,7 +203,8 @@ async def _on_client_gone(_request: Request, _error: Exception) -> Response:
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     """Answer from outside the door, so the request's id is added here."""
     request_id = request.state.request_id
-    return error_response(500, unexpected(error, request_id), request_headers(request_id))
+    body = unexpected(error, request_id)
+    return error_response(request.url.path, 500, body, request_headers(request_id))
 
 
 def request_headers(request_id: str) -> dict[str, str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from policies.types import AnswerKind
-from router.errors import RequestError
-from router.gateway.strict import Strict, wrong
-from router.routing.types import AUTO, ChatRequest, Limits
+from router.gateway.compute import Asked, Body, Compute, Object, Positive
+from router.gateway.strict import wrong
 from router.types import Message, Task
 
 if TYPE_CHECKING:
     from router.gateway.dependencies import Caller
     from router.gateway.settings import GatewaySettings
+    from router.routing.types import ChatRequest
 
 MAX_STOPS = 4
 MAX_METADATA = 16
@@ -53,16 +51,8 @@ FORWARDED_FIELDS = (
 
 PLAIN_TEXT = {"type": "text"}
 
-Object = dict[str, Any]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenCap = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class Body(Strict):
-    """A strict body: types are taken as they are written, ``"5"`` is no number."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class ChatMessage(Body):
@@ -131,29 +121,20 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-class Compute(Body):
-    """What the caller asks of routing; an operator's ceilings always win."""
-
-    accuracy_target: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_cost_usd: Positive | None = None
-    max_latency_s: Positive | None = None
-    allowed_models: Annotated[list[str], Field(min_length=1)] | None = None
-    strategy: Annotated[str, Field(min_length=1)] | None = None
-    answer_kind: Annotated[AnswerKind, Field(strict=False)] | None = None
-
-    def to_limits(self) -> Limits:
-        """Give the limits as the engine knows them."""
-        return Limits(
-            accuracy_target=self.accuracy_target,
-            max_cost_usd=self.max_cost_usd,
-            max_latency_s=self.max_latency_s,
-            allowed_models=None if self.allowed_models is None else tuple(self.allowed_models),
-            strategy=self.strategy,
-        )
-
-
 class ChatBody(Body):
     """A chat completion request: OpenAI's, with ``compute`` beside it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "auto",
+                    "messages": [{"role": "user", "content": "What is 17 * 23?"}],
+                    "compute": {"answer_kind": "number", "max_cost_usd": 0.01},
+                }
+            ]
+        }
+    )
 
     refused: ClassVar = REFUSED_FIELDS
 
@@ -252,14 +233,8 @@ class ChatBody(Body):
 
     def to_request(self, caller: Caller, settings: GatewaySettings) -> ChatRequest:
         """Give the request as the engine knows it."""
-        compute = self.compute or Compute()
-        cap = self.max_completion_tokens or self.max_tokens
-        kind = compute.answer_kind
         task = Task(
             messages=tuple(message.to_message() for message in self.messages),
-            answer_kind=kind or AnswerKind.TEXT,
-            kind_is_declared=kind is not None,
-            max_tokens=cap or settings.default_max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -269,16 +244,8 @@ class ChatBody(Body):
             n=self.n or 1,
             extra=self._forwarded(),
         )
-        return ChatRequest(
-            request_id=caller.request_id,
-            model=self.model,
-            task=task,
-            limits=_within_key(self.model, compute.to_limits(), caller.allowed_models),
-            min_max_tokens=settings.min_max_tokens if cap is None else None,
-            tenant=caller.tenant,
-            user=self.user,
-            metadata=self.metadata or {},
-        )
+        asked = Asked(self.model, task, self.max_completion_tokens or self.max_tokens, self.compute)
+        return asked.to_request(caller, settings, self.user, self.metadata)
 
     def _forwarded(self) -> Object:
         given = self.model_fields_set
@@ -310,6 +277,12 @@ class ErrorBody(BaseModel):
 class Feedback(Body):
     """A judgement of a served request: ``correct``, or ``quality`` in [0, 1]."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"request_id": "chatcmpl-0123456789abcdef", "correct": True}]
+        }
+    )
+
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     correct: bool | None = None
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -327,18 +300,3 @@ class Feedback(Body):
     def judged_quality(self) -> float:
         """The quality, in [0, 1]."""
         return float(bool(self.correct)) if self.quality is None else self.quality
-
-
-def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | None) -> Limits:
-    """Keep to the models that the key allows; RequestError where none is left."""
-    if allowed_models is None:
-        return limits
-    if model not in {AUTO, *allowed_models}:
-        msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
-        raise RequestError(msg, param="model", code="model_not_allowed")
-    asked = limits.allowed_models
-    kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
-    if not kept:
-        msg = f"this key may use {', '.join(allowed_models)} alone; allow one of them"
-        raise RequestError(msg, param="compute.allowed_models", code="model_not_allowed")
-    return replace(limits, allowed_models=kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
 
@@ -16,8 +16,8 @@ from router.gateway.wire import to_choices
 from router.types import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-    from typing import Any, TypeVar
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+    from typing import TypeVar
 
     from starlette.types import Receive, Scope, Send
 
@@ -74,6 +74,45 @@ async def events(
                 delta = {**delta, "tool_calls": _numbered(delta["tool_calls"])}
             if delta or item.logprobs:
                 yield wire.delta(delta, item.logprobs)
+            reason = item.finish_reason or reason
+
+
+class EventWire(Protocol):
+    """How a dialect writes the events of one streamed answer."""
+
+    def start(self) -> bytes:
+        """Begin the answer."""
+        ...
+
+    def delta(self, delta: Mapping[str, Any]) -> bytes:
+        """Give one piece; empty for one that says nothing."""
+        ...
+
+    def last(self, served: Served, reason: str) -> bytes:
+        """End the answer; only for a request whose cost is committed."""
+        ...
+
+    def error(self, status: int, error: Mapping[str, Any]) -> bytes:
+        """End the answer with an error."""
+        ...
+
+
+async def dialect_events(
+    stream: AsyncGenerator[Chunk | Served, None], wire: EventWire
+) -> AsyncGenerator[bytes, None]:
+    """Encode one streamed answer in a dialect; its end is held back until the commit."""
+    reason: str | None = None
+    begun = False
+    async with aclosing(stream):
+        async for item in stream:
+            if not begun:
+                begun = True
+                yield wire.start()
+            if not isinstance(item, Chunk):
+                yield wire.last(item, reason or item.answer.finish_reason)
+                continue
+            if event := wire.delta(item.delta):
+                yield event
             reason = item.finish_reason or reason
 
 

@@ -50,8 +50,13 @@ def to_choices(answer: Answer) -> list[dict[str, Any]]:
             "logprobs": sample.logprobs,
             "finish_reason": sample.finish_reason,
         }
-        for i, sample in enumerate(answer.choices or (_winner(answer),))
+        for i, sample in enumerate(shown_samples(answer))
     ]
+
+
+def shown_samples(answer: Answer) -> tuple[Sample, ...]:
+    """Give the samples that the client sees, at least one."""
+    return answer.choices or (_winner(answer),)
 
 
 def _winner(answer: Answer) -> Sample:

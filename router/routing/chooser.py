@@ -101,6 +101,11 @@ class Choice:
 
         What fits has to keep the request's limits as well.
         """
+        choice = self.affordable(free_nano_usd)
+        return choice if choice._can_decide() else None  # noqa: SLF001 - of the same class
+
+    def affordable(self, free_nano_usd: int) -> Choice:
+        """Reject the offers whose worst case does not fit into ``free_nano_usd``."""
         dear = "its worst case does not fit what is left of the budget"
         kept = tuple(
             replace(offer, rejected=dear)
@@ -108,8 +113,7 @@ class Choice:
             else offer
             for offer in self.offers
         )
-        choice = replace(self, offers=kept)
-        return choice if choice._can_decide() else None  # noqa: SLF001 - of the same class
+        return replace(self, offers=kept)
 
     def plan(self) -> Plan:
         """Show every arm with its predictions, and the decision; it is None where none is left."""

@@ -28,7 +28,6 @@ from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import ORGANISATION, Asked, OpenEntry, Refusal, SettleEntry
-from storage.outcomes import Grade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from router.types import Task
     from storage.alerts import Alert
     from storage.ledger import Settlement
+    from storage.outcomes import Grade
     from storage.store import Ledger
 
 T = TypeVar("T")
@@ -145,8 +145,16 @@ class RoutingService:
         return tuple(self.catalog.models)
 
     async def plan(self, request: ChatRequest) -> Plan:
-        """Decide without running: every arm with its predictions and why it is out."""
-        return self._consider(request).plan()
+        """Decide without running: every arm with its predictions and why it is out.
+
+        An arm whose worst case could not be held even if all that is in flight cost nothing more
+        is out; the cap that a client left open is not lowered here, as it may be for a request.
+        """
+        choice = self._consider(request)
+        scopes = scopes_of(request.tenant, request.user)
+        status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), scopes)
+        unspent = min((budget.unspent_nano_usd for budget in status), default=None)
+        return (choice if unspent is None else choice.affordable(unspent)).plan()
 
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
@@ -183,10 +191,11 @@ class RoutingService:
             raise
         yield await self._finish(run, answer)
 
-    async def feedback(self, request_id: str, quality: float, grader: str, weight: float) -> None:
-        """Record a judgement of a served request; EntryNotFoundError for an unknown one."""
-        grade = Grade(quality=quality, grader=grader, weight=weight)
-        await asyncio.to_thread(self.ledger.record_outcome, request_id, grade, self.clock())
+    async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
+        """Record a judgement; EntryNotFoundError for a request that ``tenant`` did not make."""
+        await asyncio.to_thread(
+            self.ledger.record_outcome, request_id, grade, self.clock(), tenant=tenant
+        )
 
     async def ready(self) -> list[str]:
         """Name what keeps the service from serving; never a paid call."""

@@ -7,10 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from cost_models.errors import RheostatError
 from router.gateway.bodies import JsonRoute
 from router.gateway.dependencies import CallerDep, EngineDep, SettingsDep
-from router.gateway.handlers import described, unexpected
+from router.gateway.handlers import failure
 from router.gateway.schemas import ChatBody
 from router.gateway.settings import GatewaySettings
 from router.gateway.sse import EventStream, events, unless_gone, whole_events
@@ -57,8 +56,4 @@ async def create_completion(
 
 def _error_event(request_id: str, settings: GatewaySettings, error: BaseException) -> bytes:
     """Give the event for an error after the first byte; the status is 200 by then."""
-    if isinstance(error, RheostatError):
-        body = described(error, settings.clock()).error
-    else:
-        body = unexpected(error, request_id)
-    return b"data: " + dumps({"error": body}) + b"\n\n"
+    return b"data: " + dumps({"error": failure(error, request_id, settings).error}) + b"\n\n"

@@ -7,15 +7,16 @@ from typing import Any
 from fastapi import APIRouter
 
 from router.gateway.bodies import JsonRoute
-from router.gateway.dependencies import EngineDep
+from router.gateway.dependencies import CallerDep, EngineDep
 from router.gateway.schemas import Feedback
+from storage.outcomes import Grade
 
 routes = APIRouter(prefix="/v1", tags=["feedback"], route_class=JsonRoute)
 
 
 @routes.post("/feedback")
-async def create_feedback(body: Feedback, engine: EngineDep) -> dict[str, Any]:
-    """Record a judgement of a served request; 404 for a request that nobody made."""
-    quality = body.judged_quality
-    await engine.feedback(body.request_id, quality, body.grader, body.weight)
-    return {"object": "feedback", "request_id": body.request_id, "quality": quality}
+async def create_feedback(body: Feedback, engine: EngineDep, caller: CallerDep) -> dict[str, Any]:
+    """Record a judgement of a served request; 404 for one that the caller's tenant did not make."""
+    grade = Grade(body.judged_quality, body.grader, body.weight)
+    await engine.feedback(body.request_id, grade, caller.tenant)
+    return {"object": "feedback", "request_id": body.request_id, "quality": grade.quality}

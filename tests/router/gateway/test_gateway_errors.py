@@ -140,6 +140,7 @@ def test_the_table_has_every_error_that_can_reach_a_client() -> None:
         "StrategyConfigError",
         "PriceConfigError",
         "OutcomeError",
+        "StudyMismatchError",
         "RheostatError",
     }
     told_to_nobody = {"WithdrawnError", "KeyNotFoundError"}

@@ -159,12 +159,15 @@ def test_the_openapi_document_tells_what_is_served(client: httpx.Client) -> None
     document = client.get("/openapi.json").json()
     assert document["paths"].keys() == {
         "/v1/chat/completions",
+        "/v1/messages",
+        "/v1/responses",
         "/v1/models",
         "/v1/models/{name}",
         "/v1/plan",
         "/v1/feedback",
         "/livez",
         "/readyz",
+        "/metrics",
     }
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert "422" not in chat["responses"]

@@ -53,6 +53,7 @@ from storage.models import (
     ReplicaRow,
     RequestRow,
 )
+from storage.outcomes import Grade
 from storage.policies import promote_policy, save_policy
 from storage.recovery import Replica, register_replica, this_host
 from storage.store import Ledger
@@ -832,12 +833,32 @@ async def test_feedback_grades_the_entry_that_was_served(sqlite_ledger: Ledger) 
     """With the grader's name and weight; for a request that nobody made it is an error."""
     serving = service(sqlite_ledger)
     served = await serving.answer(asks())
-    await serving.feedback(served.request_id, 0.25, "ann", 2.0)
+    await serving.feedback(served.request_id, Grade(0.25, "ann", 2.0), "default")
     outcome = only(sqlite_ledger, OutcomeRow)
     assert outcome.entry_id == only(sqlite_ledger).id
     assert (outcome.quality, outcome.grader, outcome.weight) == (0.25, "ann", 2.0)
     with pytest.raises(EntryNotFoundError):
-        await serving.feedback("nobody", 1.0, "ann", 1.0)
+        await serving.feedback("nobody", Grade(1.0, "ann"), "default")
+
+
+async def test_another_tenants_request_cannot_be_graded(sqlite_ledger: Ledger) -> None:
+    """It is as unknown as one that nobody made, and nothing is written."""
+    serving = service(sqlite_ledger)
+    served = await serving.answer(asks())
+    with pytest.raises(EntryNotFoundError):
+        await serving.feedback(served.request_id, Grade(0.0, "eve"), "other")
+    assert rows(sqlite_ledger, OutcomeRow) == []
+
+
+async def test_a_plan_leaves_out_what_the_budget_cannot_hold(sqlite_ledger: Ledger) -> None:
+    """With the money for one answer, the plan is to serve it; spent, that nothing is left."""
+    serving = service(sqlite_ledger, limit=WORST)
+    before = await serving.plan(asks())
+    assert before.decision is not None
+    await serving.answer(asks())
+    after = await serving.plan(asks())
+    assert after.decision is None
+    assert "left of the budget" in str(after.candidates[0].rejected)
 
 
 async def test_ready_says_what_is_wrong_with_the_ledger(sqlite_ledger: Ledger) -> None:
