@@ -23,7 +23,7 @@ from policies.families import Coefficients
 from policies.features import NUMERIC_NAMES
 from policies.heads import AmountHead, Calibration, SuccessHead
 from policies.recipes import recipe_from_dict
-from policies.utility import UtilityPolicy
+from policies.utility import Mixture, UtilityPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,6 +178,7 @@ def _parts(
             "accuracy_target": policy.accuracy_target,
             "left_out": sorted(map(str, policy.left_out)),
             "gate": policy.gate,
+            "mixture": None if policy.mixture is None else policy.mixture.to_dict(),
         },
         "recipes": [recipe.to_dict() for recipe in recipes],
         "manifest": {name: value for name, value in manifest.items() if name != "version"},
@@ -236,6 +237,7 @@ def _estimator(header: Mapping[str, Any], arrays: Arrays) -> DifficultyEstimator
 
 
 def _policy(header: Mapping[str, Any]) -> UtilityPolicy:
+    mixture = header.get("mixture")
     return UtilityPolicy(
         shadow_price_per_usd=header["shadow_price_per_usd"],
         safe_arm=Arm.parse(header["safe_arm"]),
@@ -243,6 +245,7 @@ def _policy(header: Mapping[str, Any]) -> UtilityPolicy:
         accuracy_target=header["accuracy_target"],
         left_out=frozenset(Arm.parse(text) for text in header["left_out"]),
         gate=header.get("gate"),
+        mixture=None if mixture is None else Mixture(**mixture),
     )
 
 

@@ -25,6 +25,7 @@ from policies.evaluation import (
 from policies.gates import cheap_routed
 from policies.matrix import OutcomeMatrix
 from policies.metrics import average_improvement, gap_recovery, iso_quality_saving
+from policies.utility import Mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from policies.outcomes import OutcomeTable
 
 N_POINTS = 160
+MIXED_STEP = 0.02
+MAX_MIXED = 19
 PRICE_LOW = 0.003
 PRICE_HIGH = 3.0
 LEAST_RATIO = 1e-6
@@ -198,25 +201,51 @@ class _Assessment:
         if self.accuracy_only and gap is not None:
             return self._shares(*gap)
         feasible = self.forecast.feasible(Limits())
-        index = np.arange(len(feasible))
         screened_out = frozenset(map(Arm.parse, self.fitted.manifest.get("screened_out", ())))
-        free = replace(self.policy, accuracy_target=None, left_out=screened_out, gate=None)
-        points = []
+        free = replace(
+            self.policy, accuracy_target=None, left_out=screened_out, gate=None, mixture=None
+        )
+        found = []
         for price in self._prices():
             policy = replace(free, shadow_price_per_usd=price)
             arm = policy.preferred(self.forecast, feasible, Limits())
-            right, spent = self.data.quality[index, arm], self.data.cost_usd[index, arm]
-            low, high = bootstrap_mean(right, self.seed)
-            points.append(
-                {
-                    "shadow_price": price,
-                    "accuracy": float(right.mean()),
-                    "accuracy_interval": [low, high],
-                    "cost_usd_per_query": float(spent.mean()),
-                    "calls_per_query": float(self.data.calls[index, arm].mean()),
-                }
-            )
+            found.append((price, self._values(arm)))
+        return self._with_mixtures(found)
+
+    def _values(self, arm: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Quality, cost and calls of one arm for each query; shape (3, n_queries)."""
+        data, index = self.data, np.arange(len(arm))
+        return np.array([part[index, arm] for part in (data.quality, data.cost_usd, data.calls)])
+
+    def _with_mixtures(self, found: Sequence[tuple[float, NDArray[np.float64]]]) -> list[Plain]:
+        """Lay out the points, and mixtures of neighbours where their costs lie far apart.
+
+        What is told of a mixture is its expectation. At neighbouring prices the utility rule is on
+        the hull of what was predicted, so a mixture of the two is the optimum of the linear
+        program there.
+        """
+        means = [float(values[1].mean()) for _, values in found]
+        step = MIXED_STEP * (max(means) - min(means))
+        points = []
+        for i, (price, values) in enumerate(found):
+            points.append(self._point(price, values))
+            if i + 1 < len(found) and means[i] - means[i + 1] > step > 0:
+                other, cheaper = found[i + 1]
+                n = min(MAX_MIXED, int((means[i] - means[i + 1]) / step))
+                for share in (np.arange(1, n + 1) / (n + 1)).tolist():
+                    point = self._point(price, (1.0 - share) * values + share * cheaper)
+                    points.append({**point, "mixture": Mixture(other, share).to_dict()})
         return points
+
+    def _point(self, price: float, values: NDArray[np.float64]) -> Plain:
+        right, spent, calls = values
+        return {
+            "shadow_price": price,
+            "accuracy": float(right.mean()),
+            "accuracy_interval": list(bootstrap_mean(right, self.seed)),
+            "cost_usd_per_query": float(spent.mean()),
+            "calls_per_query": float(calls.mean()),
+        }
 
     def _shares(self, weak: int, strong: int) -> list[Plain]:
         """Accuracy-only frontier of two arms: the shadow price is what a strong call must gain."""

@@ -53,7 +53,11 @@ def propose_agreement(draws: Draws) -> tuple[Cascade, ...]:
 
 
 def propose_verified(draws: Draws) -> tuple[Cascade, ...]:
-    """Propose cascades for an exact verifier, one for each shadow price that asks for another."""
+    """Propose cascades for an exact verifier, one for each shadow price that asks for another.
+
+    The longest is also proposed cut short after each of its stages: what the next stage buys is
+    worth it at some prices and to some queries only.
+    """
     seen = _seen(draws)
     columns = np.flatnonzero(seen.mean(axis=0) >= 0.5)  # noqa: PLR2004 - most queries
     rows = np.flatnonzero(seen[:, columns].all(axis=1))
@@ -69,6 +73,10 @@ def propose_verified(draws: Draws) -> tuple[Cascade, ...]:
         stages = _thinned(order, right, cost, price)
         if len(stages) >= MIN_STAGES:
             found.setdefault(Cascade(tuple(part.arms[i] for i in stages), verified=True))
+    longest = max(found, key=lambda cascade: len(cascade.stages), default=None)
+    if longest is not None:
+        for n_stages in range(MIN_STAGES, len(longest.stages)):
+            found.setdefault(Cascade(longest.stages[:n_stages], verified=True))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ from policies.matrix import OutcomeMatrix
 from policies.recipes import propose
 from policies.studies import StudyPlace
 from policies.tuning import CrossValidation, Goal, tune
-from policies.utility import UtilityPolicy
+from policies.utility import Mixture, UtilityPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,6 +144,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
         safe_arm=tuning.arms[data.best_fixed],
         epsilon=training.epsilon,
         left_out=tuned.left_out | (frozenset(whole.arms) - kept - verified),
+        mixture=budget_mixture(training.goal, tuned),
     )
     manifest = {
         **extra,
@@ -164,6 +165,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
         "trials": training.trials,
         "seed": training.seed,
         "shadow_price_per_usd": tuned.shadow_price_per_usd,
+        "mixture": None if policy.mixture is None else policy.mixture.to_dict(),
         "safe_arm": str(policy.safe_arm),
         "left_out": sorted(map(str, policy.left_out)),
         "screened_out": sorted(map(str, frozenset(whole.arms) - kept - verified)),
@@ -203,6 +205,26 @@ def screen(matrix: OutcomeMatrix, most: int) -> frozenset[Arm]:
             if arm not in taken and len(taken) < most and priced[arm]:
                 taken.append(arm)
     return frozenset(matrix.arms[i] for i in taken)
+
+
+def budget_mixture(goal: Goal, tuned: Tuned) -> Mixture | None:
+    """Mix in the next lower price as far as the budget goes, where that buys right answers.
+
+    Costs and accuracies are cross-validated. None without a budget, or where the tuned price
+    leaves nothing of it.
+    """
+    budget = goal.budget_usd_per_query
+    ordered = sorted(tuned.frontier, key=lambda point: point.shadow_price_per_usd)
+    prices = [point.shadow_price_per_usd for point in ordered]
+    if budget is None or tuned.shadow_price_per_usd not in prices:
+        return None
+    at = prices.index(tuned.shadow_price_per_usd)
+    point = ordered[at]
+    dearer = next((other for other in reversed(ordered[:at]) if other.cost_usd > budget), None)
+    if dearer is None or point.cost_usd >= budget or dearer.accuracy <= point.accuracy:
+        return None
+    share = (budget - point.cost_usd) / (dearer.cost_usd - point.cost_usd)
+    return Mixture(dearer.shadow_price_per_usd, share)
 
 
 def _metrics(

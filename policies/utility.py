@@ -1,11 +1,13 @@
 """The utility policy: the arm with the best predicted quality net of what it costs.
 
-The plug-in rule of CARROT (Somerstep et al. 2025, arXiv:2502.03261): argmax p - lambda * c.
+The plug-in rule of CARROT (Somerstep et al. 2025, arXiv:2502.03261): argmax p - lambda * c. Where
+few arms are worth having, no one lambda meets a budget: the optimum of the linear program under
+one budget is then a mixture of the rule at two neighbouring lambdas (Everett 1963, on gaps).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Another shadow price, by which a ``share`` in (0, 1) of the queries is decided."""
+
+    shadow_price_per_usd: float
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.shadow_price_per_usd < np.inf or not 0.0 < self.share < 1.0:
+            msg = f"a mixture has a price of at least 0 and a share in (0, 1), got {self}"
+            raise ValueError(msg)
+
+    def to_dict(self) -> dict[str, float]:
+        """Give plain values for JSON."""
+        return {"shadow_price_per_usd": self.shadow_price_per_usd, "share": self.share}
+
+
+@dataclass(frozen=True, slots=True)
 class UtilityPolicy:
     """Maximise ``quality - shadow_price_per_usd * cost_usd`` over feasible arms, exploring a bit.
 
@@ -33,7 +52,9 @@ class UtilityPolicy:
     ``left_out`` are only explored, unless nothing else is feasible or a request has a target.
     With a ``gate``, arms other than ``safe_arm`` are picked only where they are predicted to be
     right with at least that probability, whatever the target; above 1 it lets nothing through.
-    Only exploration, or a safe arm that is not feasible, passes it by.
+    Only exploration, or a safe arm that is not feasible, passes it by. With a ``mixture``, its
+    price takes the place of ``shadow_price_per_usd`` for the mixture's share of queries, drawn at
+    random; a target leaves it nothing to decide.
     """
 
     shadow_price_per_usd: float
@@ -42,6 +63,7 @@ class UtilityPolicy:
     accuracy_target: float | None = None
     left_out: frozenset[Arm] = frozenset()
     gate: float | None = None
+    mixture: Mixture | None = None
     version: str = "utility"
 
     def __post_init__(self) -> None:
@@ -56,25 +78,41 @@ class UtilityPolicy:
     def probability(self, forecast: Forecast, limits: Limits) -> NDArray[np.float64]:
         """Give the probability of each arm, shape (n, n_arms)."""
         feasible = forecast.feasible(limits)
-        return explore(self.preferred(forecast, feasible, limits), feasible, self.epsilon)
+        return self._mixed(forecast, feasible, limits)[1]
 
     def choose(self, forecast: Forecast, limits: Limits, rng: np.random.Generator) -> Decision:
         """Choose for one query; NoAffordableArmError if no arm is feasible."""
         feasible = forecast.feasible(limits)
-        preferred = self.preferred(forecast, feasible, limits)
-        picked, propensity = draw(forecast, explore(preferred, feasible, self.epsilon), rng)
-        if picked == preferred[0]:
-            reason = self._reason(forecast, picked, limits)
+        preferred, probability = self._mixed(forecast, feasible, limits)
+        picked, propensity = draw(forecast, probability, rng)
+        rule = next((rule for rule, arm in preferred if picked == arm[0]), None)
+        if rule is not None:
+            reason = rule._reason(forecast, picked, limits)  # noqa: SLF001 - the same class
         else:
             reason = "explored at random"
         return decision(forecast, picked, propensity, self.version, reason)
 
+    def _mixed(
+        self, forecast: Forecast, feasible: NDArray[np.bool_], limits: Limits
+    ) -> tuple[list[tuple[UtilityPolicy, NDArray[np.intp]]], NDArray[np.float64]]:
+        """Give what the rule prefers at each of its prices, and the probability of each arm."""
+        preferred = self.preferred(forecast, feasible, limits)
+        probability = explore(preferred, feasible, self.epsilon)
+        if self.mixture is None:
+            return [(self, preferred)], probability
+        price, share = self.mixture.shadow_price_per_usd, self.mixture.share
+        other = replace(self, shadow_price_per_usd=price, mixture=None)
+        instead = other.preferred(forecast, feasible, limits)
+        probability *= 1.0 - share
+        probability += share * explore(instead, feasible, self.epsilon)
+        return [(self, preferred), (other, instead)], probability
+
     def preferred(
         self, forecast: Forecast, feasible: NDArray[np.bool_], limits: Limits
     ) -> NDArray[np.intp]:
-        """Give the number of the arm that the rule prefers, shape (n,); 0 where none is feasible.
+        """Give the number of the arm that the rule prefers at its own price, shape (n,).
 
-        Without predictions it is the safe arm.
+        0 where none is feasible; without predictions the safe arm.
         """
         cost_usd, quality = forecast.cost_usd, forecast.quality
         if quality is None:

@@ -33,6 +33,7 @@ COMPARED = (
     "safe_arm",
     "left_out",
     "shadow_price_per_usd",
+    "mixture",
     "epsilon",
     "parameters",
 )

@@ -334,8 +334,9 @@ def adjusted(policy: UtilityPolicy, settings: ChooserSettings) -> UtilityPolicy:
     """Give a fitted policy with what the operator fixes; its version says what was changed."""
     epsilon = policy.epsilon if settings.exploration is None else settings.exploration
     price, target = policy.shadow_price_per_usd, policy.accuracy_target
+    mixture = policy.mixture
     if settings.shadow_price_per_usd is not None:
-        price, target = settings.shadow_price_per_usd, None
+        price, target, mixture = settings.shadow_price_per_usd, None, None
     if settings.accuracy_target is not None:
         target = settings.accuracy_target
     changed = [
@@ -351,6 +352,7 @@ def adjusted(policy: UtilityPolicy, settings: ChooserSettings) -> UtilityPolicy:
         policy,
         epsilon=epsilon,
         shadow_price_per_usd=price,
+        mixture=mixture,
         accuracy_target=target,
         version=":".join([policy.version, *changed]),
     )

@@ -54,6 +54,22 @@ def test_the_document_has_all_that_was_promised() -> None:
     assert not document["accuracy_only"]
 
 
+def test_far_neighbours_of_the_frontier_are_mixed() -> None:
+    """Each mixture lies on the line between the two points that it mixes, share by share."""
+    points = DOCUMENT["frontier"]
+    pure = {point["shadow_price"]: point for point in points if "mixture" not in point}
+    mixed = [point for point in points if "mixture" in point]
+    assert mixed
+    for point in mixed:
+        one = pure[point["shadow_price"]]
+        other = pure[point["mixture"]["shadow_price_per_usd"]]
+        share = point["mixture"]["share"]
+        for name in ("accuracy", "cost_usd_per_query"):
+            assert point[name] == pytest.approx((1 - share) * one[name] + share * other[name])
+    costs = sorted(point["cost_usd_per_query"] for point in points)
+    assert np.diff(costs).max() <= 0.05 * (costs[-1] - costs[0])
+
+
 def test_the_planted_policy_is_valued_at_what_it_is_worth() -> None:
     """Who knows the kinds answers .933 of them; within four standard errors."""
     truth = np.mean([P_RIGHT[kind][arm] for kind, arm in BEST.items()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 from planted import ARMS, BEST, COST_USD, LARGE, P_RIGHT, kind_of, planted
 
 from cost_models.types import Arm, PricedArm
+from policies.artifacts import assemble, from_bytes, to_bytes
 from policies.base import Forecast, Limits
 from policies.evaluation import calibration
 from policies.outcomes import OutcomeTable, read_outcomes
-from policies.training import Training, train
-from policies.tuning import CrossValidation, Goal, Parameters
+from policies.training import Training, budget_mixture, train
+from policies.tuning import CrossValidation, FrontierPoint, Goal, Parameters, Tuned
+from policies.utility import Mixture
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PRICE = 5.0
@@ -157,3 +160,43 @@ def test_on_recorded_outcomes_predictions_beat_constants() -> None:
     gained = [report.constant_log_loss - report.log_loss for report in reports]
     assert np.mean(gained) > 0.005
     assert max(report.ece for report in reports) < 0.06
+
+
+def point(price: float, right: float, cost: float) -> FrontierPoint:
+    """Four queries, all alike."""
+    return FrontierPoint(price, np.full(4, right), np.full(4, cost))
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        pytest.param(2.0, Mixture(0.0, 0.5), id="half way to the dearer point"),
+        pytest.param(1.0, None, id="nothing is left"),
+        pytest.param(5.0, None, id="nothing dearer"),
+        pytest.param(None, None, id="no budget"),
+    ],
+)
+def test_a_budget_between_two_prices_is_used_by_a_mixture(
+    budget: float | None, expected: Mixture | None
+) -> None:
+    """A point of $1 at price 2, one of $3 at price 0: shares by hand."""
+    points = (point(0.0, 0.9, 3.0), point(2.0, 0.5, 1.0), point(9.0, 0.1, 0.0))
+    tuned = Tuned(
+        Parameters(), 0.0 if budget == 5.0 else 2.0, frozenset(), np.zeros((4, 1)), points
+    )
+    goal = Goal(shadow_price_per_usd=1.0) if budget is None else Goal(None, budget, None)
+    assert budget_mixture(goal, tuned) == expected
+
+
+def test_a_dearer_point_that_is_no_better_is_not_mixed_in() -> None:
+    """What the money would buy is nothing."""
+    points = (point(0.0, 0.5, 3.0), point(2.0, 0.5, 1.0))
+    tuned = Tuned(Parameters(), 2.0, frozenset(), np.zeros((4, 1)), points)
+    assert budget_mixture(Goal(None, 2.0, None), tuned) is None
+
+
+def test_a_mixture_is_kept_with_its_policy() -> None:
+    """Through bytes and back."""
+    policy = replace(FITTED.policy, mixture=Mixture(0.5, 0.25))
+    again = from_bytes(to_bytes(assemble(FITTED.estimator, policy, FITTED.manifest)))
+    assert again.policy.mixture == Mixture(0.5, 0.25)

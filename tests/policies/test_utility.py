@@ -8,7 +8,7 @@ import pytest
 from cost_models.types import Arm
 from policies.base import Forecast, Limits
 from policies.fixed import SafePolicy
-from policies.utility import UtilityPolicy
+from policies.utility import Mixture, UtilityPolicy
 
 CHEAP, MIDDLE, DEAR = (Arm(name, "direct") for name in ("cheap", "middle", "dear"))
 ARMS = (CHEAP, MIDDLE, DEAR)
@@ -128,6 +128,34 @@ def test_an_explored_arm_says_so() -> None:
     policy = UtilityPolicy(0, CHEAP, epsilon=1.0)
     reasons = {policy.choose(forecast(), Limits(), rng).reason for _ in range(20)}
     assert "explored at random" in reasons
+
+
+def test_a_mixture_decides_its_share_of_queries_by_its_own_price() -> None:
+    """By hand: 0.75 for the arm of price 100, 0.25 for that of price 0, less exploration."""
+    policy = UtilityPolicy(100, CHEAP, epsilon=0.3, mixture=Mixture(0.0, 0.25))
+    probability = policy.probability(forecast(), Limits())
+    assert probability[0] == pytest.approx([0.1 + 0.7 * 0.75, 0.1, 0.1 + 0.7 * 0.25])
+    rng = np.random.default_rng(0)
+    decisions = [policy.choose(forecast(), Limits(), rng) for _ in range(400)]
+    dear = [decision for decision in decisions if decision.arm == DEAR]
+    assert len(dear) == pytest.approx(400 * 0.275, abs=4 * np.sqrt(400 * 0.275 * 0.725))
+    assert [decision.propensity for decision in dear] == pytest.approx([0.275] * len(dear))
+    assert {decision.reason for decision in dear} == {
+        "the best predicted quality (0.90) net of cost at 0 right answers per USD"
+    }
+
+
+def test_a_target_leaves_a_mixture_nothing_to_decide() -> None:
+    """The cheapest arm that reaches it, whatever the price."""
+    policy = UtilityPolicy(100, CHEAP, epsilon=0, mixture=Mixture(0.0, 0.5))
+    assert policy.probability(forecast(), Limits(0.75))[0] == pytest.approx([0, 1, 0])
+
+
+@pytest.mark.parametrize(("price", "share"), [(-1.0, 0.5), (np.inf, 0.5), (1.0, 0.0), (1.0, 1.0)])
+def test_impossible_mixtures_are_refused(price: float, share: float) -> None:
+    """A price of at least 0 and a share that leaves something to both."""
+    with pytest.raises(ValueError, match="got"):
+        Mixture(price, share)
 
 
 @pytest.mark.parametrize(
