@@ -434,7 +434,7 @@ class TrialRow(Base):
     that is shown to keep to them goes into service.
     """
 
-    __tablename__ = "trials"
+    __tablename__ = "policy_trials"
     __table_args__ = (
         CheckConstraint("share >= 0 AND share <= 1", name="share"),
         Index(

@@ -17,7 +17,7 @@ def upgrade() -> None:
     for name in ("offered", "shadow_policy", "shadow_arm"):
         op.add_column("entries", sa.Column(name, sa.Text(), nullable=True))
     op.create_table(
-        "trials",
+        "policy_trials",
         sa.Column("id", ROW_ID, nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("baseline", sa.Text(), nullable=False),
@@ -30,13 +30,13 @@ def upgrade() -> None:
         sa.Column("started_at", UTC_TIME, nullable=False),
         sa.Column("ended_at", UTC_TIME, nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.CheckConstraint("share >= 0 AND share <= 1", name=op.f("ck_trials_share")),
-        sa.ForeignKeyConstraint(["version"], ["policies.version"], name=op.f("fk_trials_version")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_trials")),
+        sa.CheckConstraint("share >= 0 AND share <= 1", name=op.f("ck_policy_trials_share")),
+        sa.ForeignKeyConstraint(["version"], ["policies.version"], name=op.f("fk_policy_trials_version")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_policy_trials")),
     )
     op.create_index(
         "ix_trials_running",
-        "trials",
+        "policy_trials",
         ["running"],
         unique=True,
         sqlite_where=sa.text("running = 1"),

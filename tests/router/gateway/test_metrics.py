@@ -57,9 +57,9 @@ def test_requests_are_counted_by_route_and_status(keyed: httpx.Client) -> None:
 
 
 def test_an_unforeseen_error_is_counted_as_500(serve: Serve) -> None:
-    """Its answer comes from outside the door."""
+    """Its answer comes from outside the door; the server closes the connection after it."""
     client = serve(ScriptedEngine(failure=ZeroDivisionError("oops")))
-    client.post("/v1/chat/completions", json=BODY)
+    client.post("/v1/chat/completions", json=BODY, headers={"connection": "close"})
     text = client.get("/metrics").text
     name = 'rheostat_http_requests_total{route="/v1/chat/completions",status="500"}'
     assert figure(text, name) == 1
