@@ -31,7 +31,9 @@ def upgrade() -> None:
         sa.Column("ended_at", UTC_TIME, nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.CheckConstraint("share >= 0 AND share <= 1", name=op.f("ck_policy_trials_share")),
-        sa.ForeignKeyConstraint(["version"], ["policies.version"], name=op.f("fk_policy_trials_version")),
+        sa.ForeignKeyConstraint(
+            ["version"], ["policies.version"], name=op.f("fk_policy_trials_version")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_policy_trials")),
     )
     op.create_index(
