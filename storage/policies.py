@@ -125,5 +125,6 @@ def _stored(row: PolicyRow) -> StoredPolicy:
 
 def _unknown(version: str) -> PolicyNotReadyError:
     return PolicyNotReadyError(
-        f"no policy {version!r} is kept in the ledger; fit and save it first"
+        f"no policy {version!r} is kept in the ledger; see: rheostat policy list, or name a "
+        "directory from: rheostat fit"
     )

@@ -31,11 +31,14 @@ def list_models(directory: DirectoryOption = None) -> None:
 
     with errors_shown():
         where = directory or default_directory()
-        table = Table("name", "model", "size", "licence", "installed", title=f"weights in {where}")
+        table = Table(title=f"weights in {where}")
+        table.add_column("name", no_wrap=True)
+        for column in ("model", "size", "licence", "here"):
+            table.add_column(column, overflow="fold")
         for name, weights in manifest().items():
-            installed = "yes" if find(name, where) else "no"
+            here = "yes" if find(name, where) else "no"
             table.add_row(
-                f"local/{name}", weights.upstream, megabytes(weights), weights.licence, installed
+                f"local/{name}", weights.upstream, megabytes(weights), weights.licence, here
             )
         console().print(table)
 

@@ -23,6 +23,9 @@ policy_app = typer.Typer(
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
 DEFAULT_CONFIG = Path("rheostat.yaml")
 VersionArgument = Annotated[str, typer.Argument(help="A version from `rheostat policy list`.")]
+PolicyArgument = Annotated[
+    str, typer.Argument(help="A directory from `rheostat fit`, or a version.", show_default=False)
+]
 COMPARED = (
     "created_at",
     "source",
@@ -95,28 +98,15 @@ def diff(old: VersionArgument, new: VersionArgument, config: ConfigOption = DEFA
 
 @policy_app.command("promote")
 def promote(
-    policy: Annotated[str, typer.Argument(help="A directory from `rheostat fit`, or a version.")],
+    policy: PolicyArgument,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Put a policy in service; running gateways take it over within seconds."""
     with errors_shown(), ledger_of(config) as ledger:
-        from policies import artifacts
         from router.cli.build import utc_now
-        from router.cli.fit import refuse_derived
-        from storage.policies import promote_policy, save_policy
+        from storage.policies import promote_policy
 
-        now = utc_now()
-        if Path(policy).is_dir():
-            fitted = artifacts.load(Path(policy))
-            refuse_derived(fitted)
-            _warn_of_strangers(fitted, config)
-            artifact = artifacts.to_bytes(fitted)
-            version = fitted.version
-            ledger.write(
-                lambda session: save_policy(session, version, artifact, fitted.manifest, now)
-            )
-        else:
-            version = policy
+        version, now = kept_version(ledger, policy, config), utc_now()
         ledger.write(lambda session: promote_policy(session, version, now))
         console().print(f"policy {version} is in service")
 
@@ -131,6 +121,23 @@ def rollback(config: ConfigOption = DEFAULT_CONFIG) -> None:
         now = utc_now()
         version = ledger.write(lambda session: roll_back(session, now))
         console().print(f"policy {version} is in service again")
+
+
+def kept_version(ledger: Ledger, policy: str, config: Path) -> str:
+    """Give the version meant by a directory or a version; what a directory holds is kept first."""
+    if not Path(policy).is_dir():
+        return policy
+    from policies import artifacts
+    from router.cli.build import utc_now
+    from router.cli.fit import refuse_derived
+    from storage.policies import save_policy
+
+    fitted, now = artifacts.load(Path(policy)), utc_now()
+    refuse_derived(fitted)
+    _warn_of_strangers(fitted, config)
+    artifact, version = artifacts.to_bytes(fitted), fitted.version
+    ledger.write(lambda session: save_policy(session, version, artifact, fitted.manifest, now))
+    return version
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from router.cli.fit import JsonOption  # noqa: TC001 - read when the command is 
 from router.cli.policy import (
     DEFAULT_CONFIG,
     ConfigOption,
-    VersionArgument,
+    PolicyArgument,
+    kept_version,
     ledger_of,
 )
 
@@ -38,7 +39,7 @@ SinceOption = Annotated[
 
 
 def value(
-    version: VersionArgument,
+    policy: PolicyArgument,
     config: ConfigOption = DEFAULT_CONFIG,
     since: SinceOption = None,
     as_json: JsonOption = False,
@@ -48,6 +49,7 @@ def value(
     Only decisions after it was fitted, unless told otherwise: it learned from those before.
     """
     with errors_shown(), ledger_of(config) as ledger:
+        version = kept_version(ledger, policy, config)
         verdict = _valued(ledger, version, config, since)
         if as_json:
             typer.echo(json.dumps({"version": version, **verdict.to_dict()}, sort_keys=True))
@@ -85,17 +87,17 @@ def drift(
             tell_drift(found)
 
 
-def shadow(version: VersionArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+def shadow(policy: PolicyArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Write down beside each decision what a kept policy would have picked; nothing is run."""
     from storage.trials import TrialTerms
 
     with errors_shown(), ledger_of(config) as ledger:
-        _start(ledger, version, TrialTerms())
+        version = _start(ledger, policy, config, TrialTerms())
         console().print(f"policy {version} is in shadow; see: rheostat policy trial")
 
 
 def canary(
-    version: VersionArgument,
+    policy: PolicyArgument,
     config: ConfigOption = DEFAULT_CONFIG,
     share: Annotated[float, typer.Option(help="Share of the traffic, in (0, 1).")] = 0.05,
     max_loss: Annotated[
@@ -119,7 +121,7 @@ def canary(
             terms = TrialTerms(share, max_loss, max_rise, delta, promote)
         except ValueError:
             fail("--max-loss and --max-rise must be at least 0, --delta in (0, 1)")
-        _start(ledger, version, terms)
+        version = _start(ledger, policy, config, terms)
         console().print(
             f"policy {version} decides for {share:.1%} of the traffic; see: rheostat policy trial"
         )
@@ -226,12 +228,15 @@ def _in_service(ledger: Ledger) -> FittedPolicy:
     return from_bytes(stored.artifact)
 
 
-def _start(ledger: Ledger, version: str, terms: Any) -> None:  # noqa: ANN401 - TrialTerms, loaded late
+def _start(ledger: Ledger, policy: str, config: Path, terms: Any) -> str:  # noqa: ANN401 - TrialTerms, loaded late
+    """Put a policy on trial, kept first if it is a directory; give its version."""
     from router.cli.build import utc_now
     from storage.trials import start_trial
 
     present, now = _in_service(ledger).version, utc_now()
+    version = kept_version(ledger, policy, config)
     ledger.write(lambda session: start_trial(session, version, present, terms, now))
+    return version
 
 
 def _show(state: TrialState) -> None:

@@ -156,6 +156,7 @@ def test_models_list_says_size_and_licence_of_each(cli: Cli, tmp_path: Path) -> 
     """What could be fetched is known before anything is."""
     listed = cli("models", "list", "--directory", tmp_path).stdout
     assert "local/smollm2-135m" in listed
+    assert "…" not in listed
     assert "Apache-2.0" in listed
     assert "98 MB" in listed
 

@@ -49,6 +49,37 @@ def test_a_trial_from_its_start_to_its_end(cli: Cli, config: Path, tmp_path: Pat
     assert "no drift is shown" in cli("policy", "drift", *at).stdout
 
 
+def test_a_fitted_directory_is_tried_without_being_promoted(
+    cli: Cli, config: Path, tmp_path: Path
+) -> None:
+    """It is kept in the ledger and put on trial; what was in service stays there."""
+    at = ("--config", config)
+    questions, outcomes = tmp_path / "q.jsonl", tmp_path / "outcomes.jsonl"
+    cli("questions", questions, "--count", 27)
+    cli("collect", questions, "--output", outcomes, *at)
+    versions = {}
+    for name, price in (("old", 0), ("new", 5000)):
+        fitted = cli(
+            "fit", outcomes, "-o", tmp_path / name, "--trials", 1, "--no-derived", "--json",
+            "--shadow-price", price,
+        )  # fmt: skip
+        versions[name] = json.loads(fitted.stdout)["version"]
+    alone = cli("policy", "shadow", tmp_path / "new", *at)
+    assert alone.exit_code == 1
+    assert "no policy is in service" in alone.stderr
+    cli("policy", "promote", tmp_path / "old", *at)
+    done = cli("policy", "canary", tmp_path / "new", "--share", 0.5, *at)
+    assert f"policy {versions['new']} decides for 50.0%" in done.stdout
+    listed = cli("policy", "list", *at).stdout
+    assert f"{versions['old']} (in service)" in listed
+    assert versions["new"] in listed
+    assert versions["new"] in cli("policy", "trial", *at).stdout
+    assert cli("policy", "end", *at).exit_code == 0
+    missing = cli("policy", "canary", "gone", *at)
+    assert missing.exit_code == 1
+    assert "rheostat policy list" in missing.stderr
+
+
 def test_a_kept_policy_is_valued_on_decisions_after_it_was_made(cli: Cli, history: Path) -> None:
     """The log is older: said so; with a time before it, its values with intervals."""
     at = ("--config", history)
