@@ -215,12 +215,16 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
 
     The cost is recorded in full, also above the hold. Settling again changes nothing and gives
     what stands (``repeated``), so it may be tried again after a lost connection. An entry that
-    recovery had charged at its worst case gets its true cost. EntryNotFoundError if nobody
-    opened it.
+    recovery had charged at its worst case gets its true cost, unless a bill gave it before.
+    EntryNotFoundError if nobody opened it.
     """
     opened = session.execute(
         update(EntryRow)
-        .where(EntryRow.id == settle.entry_id, EntryRow.finished_at.is_(None))
+        .where(
+            EntryRow.id == settle.entry_id,
+            EntryRow.finished_at.is_(None),
+            EntryRow.reconciled_at.is_(None),
+        )
         .values(settled_values(settle, now))
         .returning(EntryRow.held_nano_usd, EntryRow.recovered_at),
         execution_options=QUIET,

@@ -99,6 +99,13 @@ def _enum(values: type[StrEnum]) -> Enum:
     )
 
 
+class AdjustmentKind(StrEnum):
+    """Why a cost was corrected: by the price book, or by what the provider billed."""
+
+    REPRICE = "reprice"
+    RECONCILE = "reconcile"
+
+
 class Base(DeclarativeBase):
     """What all tables share: column types by annotation, and names for every constraint."""
 
@@ -118,6 +125,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         EntryStatus: _enum(EntryStatus),
+        AdjustmentKind: _enum(AdjustmentKind),
         Period: _enum(Period),
     }
 
@@ -170,8 +178,9 @@ class EntryRow(Base):
 
     ``offered`` has the arms that could be picked (see `storage.offers`), ``shadow_arm`` what the
     policy in shadow would have picked of them.
-    ``cost_nano_usd`` is 0 while open. ``recovered_at`` is set when the replica died and the whole
-    hold was charged; ``finished_at`` when somebody said what was really used.
+    ``cost_nano_usd`` is 0 while open, then the sum of its calls and adjustments.
+    ``recovered_at`` is set when the replica died and the whole hold was charged; ``finished_at``
+    when somebody said what was really used, and ``reconciled_at`` when a bill did.
     """
 
     __tablename__ = "entries"
@@ -209,6 +218,7 @@ class EntryRow(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     recovered_at: Mapped[datetime | None]
+    reconciled_at: Mapped[datetime | None]
     latency_s: Mapped[float | None]
     n_calls: Mapped[int] = mapped_column(server_default="0")
     prompt_tokens: Mapped[int] = mapped_column(server_default="0")
@@ -290,6 +300,27 @@ class AttemptRow(Base):
     trust: Mapped[float | None]
     trusted: Mapped[bool]
     error: Mapped[str | None]
+
+
+class AdjustmentRow(Base):
+    """A correction of what a call, or a whole entry that a crash left, had been charged.
+
+    ``amount_nano_usd`` is added and may be below 0. ``call_id`` is None where the entry has no
+    calls. ``closes`` says that what was in doubt no longer is. ``source`` names the price, or the
+    bill and its line.
+    """
+
+    __tablename__ = "adjustments"
+    __table_args__ = (Index(None, "entry_id"), Index(None, "call_id"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"))
+    call_id: Mapped[int | None] = mapped_column(ForeignKey("calls.id"))
+    kind: Mapped[AdjustmentKind]
+    amount_nano_usd: Mapped[int]
+    closes: Mapped[bool]
+    source: Mapped[str]
+    recorded_at: Mapped[datetime]
 
 
 class RefusalRow(Base):

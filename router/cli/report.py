@@ -43,7 +43,7 @@ def report(
         from storage.reports import totals, totals_by_arm
 
         loaded = load(config)
-        begin, end = _utc(since), _utc(until)
+        begin, end = as_utc(since), as_utc(until)
         ledger = open_ledger(loaded)
         try:
             whole, arms, judges = ledger.read(
@@ -73,7 +73,8 @@ def report(
             _show_judges(judges)
 
 
-def _utc(time: datetime | None) -> datetime | None:
+def as_utc(time: datetime | None) -> datetime | None:
+    """Take a time from the command line as UTC."""
     return None if time is None else time.replace(tzinfo=UTC)
 
 
