@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 
 from storage.holds import QUIET, move
+from storage.marks import mark
 from storage.models import AdjustmentKind, AdjustmentRow, EntryRow, EntryStatus, HoldRow
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ class Adjustment:
     closes: bool = False
 
 
-def lock_entries(session: Session, entry_ids: Collection[int]) -> dict[int, int]:
-    """Keep others from settling or correcting some entries; give what each costs now."""
+def lock_entries(session: Session, entry_ids: Collection[int]) -> dict[int, tuple[int, datetime]]:
+    """Keep others from settling or correcting entries; give what each costs and when it began."""
     found = session.execute(
-        select(EntryRow.id, EntryRow.cost_nano_usd)
+        select(EntryRow.id, EntryRow.cost_nano_usd, EntryRow.started_at)
         .where(EntryRow.id.in_(entry_ids))
         .order_by(EntryRow.id)
         .with_for_update(key_share=True)
     )
-    return {int(entry_id): int(cost) for entry_id, cost in found}
+    return {int(entry_id): (int(cost), started_at) for entry_id, cost, started_at in found}
 
 
 def adjust(session: Session, adjustments: Sequence[Adjustment], now: datetime) -> None:
@@ -56,10 +57,11 @@ def adjust(session: Session, adjustments: Sequence[Adjustment], now: datetime) -
     for adjustment in adjustments:
         more[adjustment.entry_id] += adjustment.amount_nano_usd
         beyond[adjustment.entry_id] += max(0, adjustment.amount_nano_usd)
-    costs = lock_entries(session, more)
+    locked = lock_entries(session, more)
+    mark(session, [started_at for _, started_at in locked.values()])
     session.execute(
         update(EntryRow),
-        [{"id": i, "cost_nano_usd": costs[i] + amount} for i, amount in more.items()],
+        [{"id": i, "cost_nano_usd": locked[i][0] + amount} for i, amount in more.items()],
         execution_options=QUIET,
     )
     moved: defaultdict[tuple[int, datetime], list[int]] = defaultdict(lambda: [0, 0])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, case, exists, func, select, update
 
 from storage.holds import QUIET
+from storage.marks import hour_of
 from storage.models import (
     AdjustmentRow,
     Base,
@@ -24,6 +25,8 @@ from storage.models import (
     RefusalRow,
     RequestRow,
 )
+from storage.rollup_check import wrong_hours
+from storage.rollups import roll_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +42,7 @@ class Problem(StrEnum):
     COUNTER = "counter differs from its rows"
     OVERDRAWN = "more is spent and held than was ever granted"
     ENTRY_COST = "an entry's cost differs from its calls and adjustments"
+    ROLLUP = "a rollup differs from its rows"
     ORPHAN = "a row belongs to nothing"
 
 
@@ -59,7 +63,7 @@ class Finding:
 
 
 def examine(session: Session, *, repair: bool = False) -> list[Finding]:
-    """Check the whole ledger; with ``repair``, put right the counters of budget windows.
+    """Check the whole ledger; with ``repair``, put right counters of budgets, and rollups.
 
     Rows are never changed: what else is found needs a person. The caller commits.
     """
@@ -68,6 +72,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
         *_overdrawn(session),
         *_entry_costs(session),
         *_orphans(session),
+        *_rollups(session, repair=repair),
     ]
 
 
@@ -241,6 +246,14 @@ def _orphans(session: Session) -> Iterator[Finding]:
     )
     if n_requests:
         yield Finding(Problem.ORPHAN, "requests without entry or refusal", 0, n_requests)
+
+
+def _rollups(session: Session, *, repair: bool) -> Iterator[Finding]:
+    for wrong in list(wrong_hours(session)):
+        if repair:
+            roll_up(session, hour_of(wrong.hour))
+        subject = f"{wrong.figure} of the hour from {hour_of(wrong.hour).isoformat()}"
+        yield Finding(Problem.ROLLUP, subject, wrong.expected, wrong.found, repair)
 
 
 def _window_name(scope: str, period: str, start: datetime) -> str:

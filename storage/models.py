@@ -235,7 +235,10 @@ class EntryRow(Base):
 
 
 class CallRow(Base):
-    """One upstream call of an entry: what it used, what it cost, and by which price."""
+    """One upstream call of an entry: what it used, what it cost, and by which price.
+
+    ``provider`` is who was asked, as configured; "" where that was not written down.
+    """
 
     __tablename__ = "calls"
     __table_args__ = (
@@ -263,6 +266,7 @@ class CallRow(Base):
     in_doubt: Mapped[bool]
     error: Mapped[str | None]
     stage: Mapped[int] = mapped_column(server_default="0")
+    provider: Mapped[str] = mapped_column(server_default="")
 
 
 class AttemptRow(Base):
@@ -321,6 +325,89 @@ class AdjustmentRow(Base):
     closes: Mapped[bool]
     source: Mapped[str]
     recorded_at: Mapped[datetime]
+
+
+class RollupChangeRow(Base):
+    """A transaction changed what began in an hour, of which the rollups may not know yet.
+
+    Added in the transaction that makes the change, removed in the one that rolls the hour up again.
+    """
+
+    __tablename__ = "rollup_changes"
+    __table_args__ = (Index(None, "hour"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    hour: Mapped[datetime]
+
+
+class RollupHourRow(Base):
+    """An hour (UTC, by its start) that is rolled up, with what has no arm."""
+
+    __tablename__ = "rollup_hours"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    n_requests: Mapped[int]
+    n_refused: Mapped[int]
+    n_imported: Mapped[int]
+
+
+class RollupEntryRow(Base):
+    """The entries begun in one hour, by arm, tenant and status; see `storage.rollups`.
+
+    ``cost_nano_usd`` is None where no cost is known, as of open entries, and is of ``n_costed``
+    entries; ``quality_sum`` and ``graded_cost_nano_usd`` are of ``n_graded``, ``latency_s`` is
+    the sum over ``n_timed``.
+    """
+
+    __tablename__ = "rollup_entries"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[EntryStatus] = mapped_column(primary_key=True)
+    n_entries: Mapped[int]
+    n_finished: Mapped[int]
+    n_costed: Mapped[int]
+    cost_nano_usd: Mapped[int | None]
+    overshoot_nano_usd: Mapped[int]
+    n_graded: Mapped[int]
+    quality_sum: Mapped[float]
+    graded_cost_nano_usd: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    machine_ns: Mapped[int]
+    n_timed: Mapped[int]
+    latency_s: Mapped[float]
+
+
+class RollupCallRow(Base):
+    """The calls of the entries begun in one hour, by all that spend is told apart by.
+
+    ``strategy`` and ``status`` are the entry's. What a crash left without calls has the role
+    ``lost``: ``n_calls`` is 0 then, and ``cost_nano_usd`` what its entries are charged.
+    ``n_in_doubt`` calls were charged at their worst case, of ``n_estimated`` nobody reported usage.
+    """
+
+    __tablename__ = "rollup_calls"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[EntryStatus] = mapped_column(primary_key=True)
+    n_calls: Mapped[int]
+    n_in_doubt: Mapped[int]
+    n_estimated: Mapped[int]
+    cost_nano_usd: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_prompt_tokens: Mapped[int]
+    cache_write_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    reasoning_tokens: Mapped[int]
+    machine_ns: Mapped[int]
 
 
 class RefusalRow(Base):
