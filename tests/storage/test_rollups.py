@@ -248,6 +248,21 @@ def test_what_is_not_known_is_not_nothing(ledger: Ledger, opening: Opening, now:
     assert ledger.read(lambda s: s.scalars(select(RollupEntryRow.cost_nano_usd)).all()) == [None]
 
 
+def test_a_late_grade_counts_in_the_hour_of_its_answer(
+    ledger: Ledger, opening: Opening, call: CallOf, now: datetime
+) -> None:
+    """An answer that was rolled up without a grade is graded a day later, and then again."""
+    entry_id = ledger.open(opening("q", 9), now)
+    ledger.settle(SettleEntry(entry_id, (call(5),), latency_s=1), now)
+    ledger.roll_up(MUCH_LATER)
+    for quality in (0.25, 1.0):
+        ledger.record_outcome("q", Grade(quality, "x"), now + timedelta(days=1))
+        for _ in range(2):
+            (arm,) = ledger.read(totals_by_arm)
+            assert (arm.n_graded, arm.quality, arm.graded_cost_nano_usd) == (1, quality, 5)
+            ledger.roll_up(MUCH_LATER)
+
+
 def test_no_change_is_missed_while_hours_are_rolled_up(
     ledger: Ledger, opening: Opening, call: CallOf
 ) -> None:
