@@ -22,6 +22,7 @@ from storage.ledger import (
     request_values,
     settled_values,
 )
+from storage.marks import mark
 from storage.models import AttemptRow, CallRow, EntryRow, HoldRow, RequestRow
 from storage.waits import Place
 
@@ -90,6 +91,7 @@ def _open(
             raise _NotPlainError
     if holds:
         session.execute(insert(HoldRow), holds)
+    mark(session, [now for _, now in entries])
     return entry_ids
 
 
@@ -102,9 +104,9 @@ def settle_together(
     """
     ids = [settle.entry_id for settle, _ in settles]
     held = {
-        int(entry_id): int(held_nano_usd)
-        for entry_id, held_nano_usd in session.execute(
-            select(EntryRow.id, EntryRow.held_nano_usd)
+        int(entry_id): (int(held_nano_usd), started_at)
+        for entry_id, held_nano_usd, started_at in session.execute(
+            select(EntryRow.id, EntryRow.held_nano_usd, EntryRow.started_at)
             .where(
                 EntryRow.id.in_(ids),
                 EntryRow.finished_at.is_(None),
@@ -128,7 +130,10 @@ def settle_together(
     attempts: list[dict[str, Any]] = [row for s, _ in settles for row in attempt_rows(s)]
     if attempts:
         session.execute(insert(AttemptRow), attempts)
-    return [Settlement(s.entry_id, s.status, s.cost_nano_usd, held[s.entry_id]) for s, _ in settles]
+    mark(session, [started_at for _, started_at in held.values()])
+    return [
+        Settlement(s.entry_id, s.status, s.cost_nano_usd, held[s.entry_id][0]) for s, _ in settles
+    ]
 
 
 def _move(session: Session, cost_of: dict[int, int]) -> None:

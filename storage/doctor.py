@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, case, exists, func, select, update
 
 from storage.holds import QUIET
+from storage.marks import hour_of
 from storage.models import (
+    AdjustmentRow,
     Base,
     BudgetRow,
     BudgetWindowRow,
@@ -23,12 +25,14 @@ from storage.models import (
     RefusalRow,
     RequestRow,
 )
+from storage.rollup_check import wrong_hours
+from storage.rollups import roll_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Subquery
     from sqlalchemy.orm import Session
 
 
@@ -37,7 +41,8 @@ class Problem(StrEnum):
 
     COUNTER = "counter differs from its rows"
     OVERDRAWN = "more is spent and held than was ever granted"
-    ENTRY_COST = "an entry's cost differs from its calls"
+    ENTRY_COST = "an entry's cost differs from its calls and adjustments"
+    ROLLUP = "a rollup differs from its rows"
     ORPHAN = "a row belongs to nothing"
 
 
@@ -58,7 +63,7 @@ class Finding:
 
 
 def examine(session: Session, *, repair: bool = False) -> list[Finding]:
-    """Check the whole ledger; with ``repair``, put right the counters of budget windows.
+    """Check the whole ledger; with ``repair``, put right counters of budgets, and rollups.
 
     Rows are never changed: what else is found needs a person. The caller commits.
     """
@@ -67,6 +72,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
         *_overdrawn(session),
         *_entry_costs(session),
         *_orphans(session),
+        *_rollups(session, repair=repair),
     ]
 
 
@@ -116,16 +122,19 @@ def _repair(session: Session, budget_id: int, start: datetime) -> Iterator[Findi
 
 def _windows(session: Session, *only: ColumnElement[bool]) -> list[_Counters]:
     is_open = EntryRow.status == EntryStatus.OPEN
-    beyond = EntryRow.cost_nano_usd - HoldRow.amount_nano_usd
+    corrected = _corrections()
+    added = func.coalesce(corrected.c.added, 0)
+    beyond = EntryRow.cost_nano_usd - func.coalesce(corrected.c.amount, 0) - HoldRow.amount_nano_usd
     sums = (
         select(
             HoldRow.budget_id,
             HoldRow.window_start,
             func.sum(case((is_open, 0), else_=EntryRow.cost_nano_usd)).label("spent"),
             func.sum(case((is_open, HoldRow.amount_nano_usd), else_=0)).label("held"),
-            func.sum(case((beyond > 0, beyond), else_=0)).label("overshoot"),
+            func.sum(case((beyond > 0, beyond), else_=0) + added).label("overshoot"),
         )
         .join(EntryRow, EntryRow.id == HoldRow.entry_id)
+        .outerjoin(corrected, corrected.c.entry_id == EntryRow.id)
         .group_by(HoldRow.budget_id, HoldRow.window_start)
         .subquery("sums")
     )
@@ -160,6 +169,20 @@ def _windows(session: Session, *only: ColumnElement[bool]) -> list[_Counters]:
     ]
 
 
+def _corrections() -> Subquery:
+    """Select what adjustments changed of each entry's cost, and what they added to it."""
+    amount = AdjustmentRow.amount_nano_usd
+    return (
+        select(
+            AdjustmentRow.entry_id,
+            func.sum(amount).label("amount"),
+            func.sum(case((amount > 0, amount), else_=0)).label("added"),
+        )
+        .group_by(AdjustmentRow.entry_id)
+        .subquery("corrections")
+    )
+
+
 def _named(spent: int, held: int, overshoot: int) -> dict[str, int]:
     return {
         "spent_nano_usd": int(spent),
@@ -186,14 +209,17 @@ def _entry_costs(session: Session) -> Iterator[Finding]:
         .group_by(CallRow.entry_id)
         .subquery("sums")
     )
-    expected = case(
+    corrected = _corrections()
+    charged = case(
         (EntryRow.finished_at.is_not(None), func.coalesce(sums.c.cost, 0)),
         (EntryRow.recovered_at.is_not(None), EntryRow.held_nano_usd),
         else_=0,
     )
+    expected = charged + func.coalesce(corrected.c.amount, 0)
     for request_id, attempt, should, cost in session.execute(
         select(EntryRow.request_id, EntryRow.attempt, expected, EntryRow.cost_nano_usd)
         .outerjoin(sums, sums.c.entry_id == EntryRow.id)
+        .outerjoin(corrected, corrected.c.entry_id == EntryRow.id)
         .where(EntryRow.cost_nano_usd != expected)
         .order_by(EntryRow.id)
     ):
@@ -205,7 +231,10 @@ def _orphans(session: Session) -> Iterator[Finding]:
     for table in Base.metadata.sorted_tables:
         for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
             parent = exists().where(*(element.column == element.parent for element in key.elements))
-            n_orphans = session.scalar(select(func.count()).select_from(table).where(~parent)) or 0
+            named = [column.is_not(None) for column in key.columns]
+            n_orphans = session.scalar(
+                select(func.count()).select_from(table).where(~parent, *named)
+            )
             if n_orphans:
                 subject = f"{table.name} without their {key.referred_table.name}"
                 yield Finding(Problem.ORPHAN, subject, 0, n_orphans)
@@ -217,6 +246,14 @@ def _orphans(session: Session) -> Iterator[Finding]:
     )
     if n_requests:
         yield Finding(Problem.ORPHAN, "requests without entry or refusal", 0, n_requests)
+
+
+def _rollups(session: Session, *, repair: bool) -> Iterator[Finding]:
+    for wrong in list(wrong_hours(session)):
+        if repair:
+            roll_up(session, hour_of(wrong.hour))
+        subject = f"{wrong.figure} of the hour from {hour_of(wrong.hour).isoformat()}"
+        yield Finding(Problem.ROLLUP, subject, wrong.expected, wrong.found, repair)
 
 
 def _window_name(scope: str, period: str, start: datetime) -> str:

@@ -12,6 +12,7 @@
     |-- BudgetExceededError            (cost_models) a hold does not fit
     |   `-- HeldBackError              it would fit if what is in flight cost nothing more
     |-- WithdrawnError                 the caller took the request back before it was opened
+    |-- BillError                      a bill to reconcile with cannot be read as one
     |-- KeyNotFoundError               the ledger has no such key, or it is over
     `-- EntryNotFoundError             nobody opened such an entry
 """
@@ -89,6 +90,16 @@ class HeldBackError(BudgetExceededError):
 
 class WithdrawnError(RheostatError):
     """The caller took an opening back before it was made; nothing was written."""
+
+
+class BillError(RheostatError):
+    """A bill cannot be read; ``line`` of the file is where, None for the whole file."""
+
+    def __init__(self, name: str, problem: str, line: int | None = None) -> None:
+        self.name = name
+        self.line = line
+        where = name if line is None else f"{name}, line {line}"
+        super().__init__(f"{where}: {problem}")
 
 
 class KeyNotFoundError(RheostatError):

@@ -22,6 +22,7 @@ from policies.errors import OutcomeError
 from policies.types import AnswerKind
 from storage.dialects import insert_into
 from storage.ledger import usage_columns
+from storage.marks import mark
 from storage.models import (
     IMPORTED,
     UNSTORABLE,
@@ -246,6 +247,7 @@ def _add(session: Session, part: Sequence[_Outside], now: datetime) -> int:
     new = [o for o in part if (o.query_id, o.sample, o.arm) not in served]
     if not new:
         return 0
+    mark(session, (now,))
     requests = {o.request_id: o.request_columns(now) for o in new}
     session.execute(
         insert_into(session, RequestRow).on_conflict_do_nothing(), list(requests.values())

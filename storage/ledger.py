@@ -16,6 +16,7 @@ from cost_models.types import Usage
 from storage.dialects import insert_into
 from storage.errors import EntryExistsError, EntryNotFoundError
 from storage.holds import QUIET, hold, settle_holds
+from storage.marks import mark
 from storage.models import AttemptRow, CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
 from storage.offers import offered_text
 
@@ -70,7 +71,8 @@ class Call:
 
     ``price_source`` names the price that was used, with its version. ``in_doubt`` is True when
     the upstream never said what the call used and it is charged at its worst case. ``stage`` is
-    the number of the attempt of a cascade that made it, 0 for any other arm.
+    the number of the attempt of a cascade that made it, 0 for any other arm. ``provider`` is who
+    was asked, "" where nobody says.
     """
 
     model: str
@@ -83,6 +85,7 @@ class Call:
     in_doubt: bool = False
     error: str | None = None
     stage: int = 0
+    provider: str = ""
 
     def __post_init__(self) -> None:
         if self.cost_nano_usd < 0:
@@ -192,6 +195,7 @@ def open_entry(
         _write_request(session, entry.asked, now)
         entry_id = _write_entry(session, entry, replica_id, now)
         hold(session, entry_id, entry.asked.scopes, entry.hold_nano_usd, now, place)
+        mark(session, (now,))
     return entry_id
 
 
@@ -215,19 +219,24 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
 
     The cost is recorded in full, also above the hold. Settling again changes nothing and gives
     what stands (``repeated``), so it may be tried again after a lost connection. An entry that
-    recovery had charged at its worst case gets its true cost. EntryNotFoundError if nobody
-    opened it.
+    recovery had charged at its worst case gets its true cost, unless a bill gave it before.
+    EntryNotFoundError if nobody opened it.
     """
     opened = session.execute(
         update(EntryRow)
-        .where(EntryRow.id == settle.entry_id, EntryRow.finished_at.is_(None))
+        .where(
+            EntryRow.id == settle.entry_id,
+            EntryRow.finished_at.is_(None),
+            EntryRow.reconciled_at.is_(None),
+        )
         .values(settled_values(settle, now))
-        .returning(EntryRow.held_nano_usd, EntryRow.recovered_at),
+        .returning(EntryRow.held_nano_usd, EntryRow.recovered_at, EntryRow.started_at),
         execution_options=QUIET,
     ).one_or_none()
     if opened is None:
         return _settled_before(session, settle.entry_id)
-    held_nano_usd, recovered_at = opened
+    held_nano_usd, recovered_at, started_at = opened
+    mark(session, (started_at,))
     settle_holds(
         session, settle.entry_id, settle.cost_nano_usd, charged_before=recovered_at is not None
     )
@@ -241,6 +250,7 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
 def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
     """Write down a request that was turned away, in a transaction apart from the failed one."""
     _write_request(session, refusal.asked, now)
+    mark(session, (now,))
     cause = refusal.cause
     session.execute(
         insert(RefusalRow).values(
@@ -357,6 +367,7 @@ def call_rows(settle: SettleEntry) -> list[dict[str, Any]]:
             "in_doubt": call.in_doubt,
             "error": call.error,
             "stage": call.stage,
+            "provider": call.provider,
             **usage_columns(call.usage),
         }
         for seq, call in enumerate(settle.calls)

@@ -99,6 +99,13 @@ def _enum(values: type[StrEnum]) -> Enum:
     )
 
 
+class AdjustmentKind(StrEnum):
+    """Why a cost was corrected: by the price book, or by what the provider billed."""
+
+    REPRICE = "reprice"
+    RECONCILE = "reconcile"
+
+
 class Base(DeclarativeBase):
     """What all tables share: column types by annotation, and names for every constraint."""
 
@@ -118,6 +125,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         EntryStatus: _enum(EntryStatus),
+        AdjustmentKind: _enum(AdjustmentKind),
         Period: _enum(Period),
     }
 
@@ -170,8 +178,9 @@ class EntryRow(Base):
 
     ``offered`` has the arms that could be picked (see `storage.offers`), ``shadow_arm`` what the
     policy in shadow would have picked of them.
-    ``cost_nano_usd`` is 0 while open. ``recovered_at`` is set when the replica died and the whole
-    hold was charged; ``finished_at`` when somebody said what was really used.
+    ``cost_nano_usd`` is 0 while open, then the sum of its calls and adjustments.
+    ``recovered_at`` is set when the replica died and the whole hold was charged; ``finished_at``
+    when somebody said what was really used, and ``reconciled_at`` when a bill did.
     """
 
     __tablename__ = "entries"
@@ -209,6 +218,7 @@ class EntryRow(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     recovered_at: Mapped[datetime | None]
+    reconciled_at: Mapped[datetime | None]
     latency_s: Mapped[float | None]
     n_calls: Mapped[int] = mapped_column(server_default="0")
     prompt_tokens: Mapped[int] = mapped_column(server_default="0")
@@ -225,7 +235,10 @@ class EntryRow(Base):
 
 
 class CallRow(Base):
-    """One upstream call of an entry: what it used, what it cost, and by which price."""
+    """One upstream call of an entry: what it used, what it cost, and by which price.
+
+    ``provider`` is who was asked, as configured; "" where that was not written down.
+    """
 
     __tablename__ = "calls"
     __table_args__ = (
@@ -253,6 +266,7 @@ class CallRow(Base):
     in_doubt: Mapped[bool]
     error: Mapped[str | None]
     stage: Mapped[int] = mapped_column(server_default="0")
+    provider: Mapped[str] = mapped_column(server_default="")
 
 
 class AttemptRow(Base):
@@ -290,6 +304,110 @@ class AttemptRow(Base):
     trust: Mapped[float | None]
     trusted: Mapped[bool]
     error: Mapped[str | None]
+
+
+class AdjustmentRow(Base):
+    """A correction of what a call, or a whole entry that a crash left, had been charged.
+
+    ``amount_nano_usd`` is added and may be below 0. ``call_id`` is None where the entry has no
+    calls. ``closes`` says that what was in doubt no longer is. ``source`` names the price, or the
+    bill and its line.
+    """
+
+    __tablename__ = "adjustments"
+    __table_args__ = (Index(None, "entry_id"), Index(None, "call_id"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"))
+    call_id: Mapped[int | None] = mapped_column(ForeignKey("calls.id"))
+    kind: Mapped[AdjustmentKind]
+    amount_nano_usd: Mapped[int]
+    closes: Mapped[bool]
+    source: Mapped[str]
+    recorded_at: Mapped[datetime]
+
+
+class RollupChangeRow(Base):
+    """A transaction changed what began in an hour, of which the rollups may not know yet.
+
+    Added in the transaction that makes the change, removed in the one that rolls the hour up again.
+    """
+
+    __tablename__ = "rollup_changes"
+    __table_args__ = (Index(None, "hour"),)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    hour: Mapped[datetime]
+
+
+class RollupHourRow(Base):
+    """An hour (UTC, by its start) that is rolled up, with what has no arm."""
+
+    __tablename__ = "rollup_hours"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    n_requests: Mapped[int]
+    n_refused: Mapped[int]
+    n_imported: Mapped[int]
+
+
+class RollupEntryRow(Base):
+    """The entries begun in one hour, by arm, tenant and status; see `storage.rollups`.
+
+    ``cost_nano_usd`` is None where no cost is known, as of open entries, and is of ``n_costed``
+    entries; ``quality_sum`` and ``graded_cost_nano_usd`` are of ``n_graded``, ``latency_s`` is
+    the sum over ``n_timed``.
+    """
+
+    __tablename__ = "rollup_entries"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[EntryStatus] = mapped_column(primary_key=True)
+    n_entries: Mapped[int]
+    n_finished: Mapped[int]
+    n_costed: Mapped[int]
+    cost_nano_usd: Mapped[int | None]
+    overshoot_nano_usd: Mapped[int]
+    n_graded: Mapped[int]
+    quality_sum: Mapped[float]
+    graded_cost_nano_usd: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    machine_ns: Mapped[int]
+    n_timed: Mapped[int]
+    latency_s: Mapped[float]
+
+
+class RollupCallRow(Base):
+    """The calls of the entries begun in one hour, by all that spend is told apart by.
+
+    ``strategy`` and ``status`` are the entry's. What a crash left without calls has the role
+    ``lost``: ``n_calls`` is 0 then, and ``cost_nano_usd`` what its entries are charged.
+    ``n_in_doubt`` calls were charged at their worst case, of ``n_estimated`` nobody reported usage.
+    """
+
+    __tablename__ = "rollup_calls"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[EntryStatus] = mapped_column(primary_key=True)
+    n_calls: Mapped[int]
+    n_in_doubt: Mapped[int]
+    n_estimated: Mapped[int]
+    cost_nano_usd: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_prompt_tokens: Mapped[int]
+    cache_write_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    reasoning_tokens: Mapped[int]
+    machine_ns: Mapped[int]
 
 
 class RefusalRow(Base):

@@ -11,6 +11,7 @@ from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
 from policies.types import AnswerKind, Decision, Episode, Outcome, Query, Shadowed
 from storage.errors import EntryNotFoundError
+from storage.marks import mark
 from storage.models import EntryRow, OutcomeRow, RequestRow
 from storage.offers import read_offered
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from sqlalchemy import Subquery
+    from sqlalchemy import ColumnElement, Subquery
     from sqlalchemy.orm import Session
 
 ROWS_AT_ONCE = 1000
@@ -46,13 +47,15 @@ def record_outcome(
     Nothing is overwritten: a grader's latest word counts. EntryNotFoundError if nobody opened
     such an entry.
     """
-    wanted = select(EntryRow.id).where(EntryRow.request_id == request_id)
+    wanted = select(EntryRow.id, EntryRow.started_at).where(EntryRow.request_id == request_id)
     if attempt is not None:
         wanted = wanted.where(EntryRow.attempt == attempt)
-    entry_id = session.scalars(wanted.order_by(EntryRow.attempt.desc()).limit(1)).one_or_none()
-    if entry_id is None:
+    found = session.execute(wanted.order_by(EntryRow.attempt.desc()).limit(1)).one_or_none()
+    if found is None:
         which = f"request {request_id!r}" + ("" if attempt is None else f", attempt {attempt}")
         raise EntryNotFoundError(which)
+    entry_id, started_at = found
+    mark(session, (started_at,))
     session.execute(
         insert(OutcomeRow).values(
             entry_id=entry_id,
@@ -62,7 +65,7 @@ def record_outcome(
             recorded_at=now,
         )
     )
-    return entry_id
+    return int(entry_id)
 
 
 def check_made_by(session: Session, request_id: str, tenant: str) -> None:
@@ -75,12 +78,14 @@ def check_made_by(session: Session, request_id: str, tenant: str) -> None:
         raise EntryNotFoundError(which)
 
 
-def entry_quality() -> Subquery:
-    """Select (entry_id, quality) of every graded entry.
+def entry_quality(*where: ColumnElement[bool]) -> Subquery:
+    """Select (entry_id, quality) of every graded entry, or of those that ``where`` picks.
 
     The quality is the mean of each grader's latest word, by weight.
     """
     latest = select(func.max(OutcomeRow.id)).group_by(OutcomeRow.entry_id, OutcomeRow.grader)
+    if where:
+        latest = latest.join(EntryRow, EntryRow.id == OutcomeRow.entry_id).where(*where)
     return (
         select(
             OutcomeRow.entry_id,

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from storage.dialects import insert_into
 from storage.holds import QUIET, charge_held
+from storage.marks import mark
 from storage.models import EntryRow, EntryStatus, HoldRow, ReplicaRow
 
 if TYPE_CHECKING:
@@ -138,11 +139,13 @@ def recover_dead(
             EntryRow.attempt,
             EntryRow.replica_id,
             EntryRow.cost_nano_usd,
+            EntryRow.started_at,
         ),
         execution_options=QUIET,
     ).all()
     _charge_holds(session, ids)
-    return sorted((Recovered(*row) for row in closed), key=lambda entry: entry.entry_id)
+    mark(session, [row.started_at for row in closed])
+    return sorted((Recovered(*row[:-1]) for row in closed), key=lambda entry: entry.entry_id)
 
 
 def _dead_replicas(

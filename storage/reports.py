@@ -1,4 +1,4 @@
-"""What was spent and what it bought, summed up by the database.
+"""What was spent and what it bought, from the hourly rollups, exact to the nano-USD.
 
 Imported history is left out: this gateway neither ran nor paid it.
 """
@@ -8,38 +8,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, exists, func, select
-
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm
-from storage.models import IMPORTED, CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
-from storage.outcomes import entry_quality
+from storage.models import EntryStatus
+from storage.sums import call_sums, entry_sums, hour_sums, sources
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import InstrumentedAttribute, Session
+    from sqlalchemy.orm import Session
 
-_RUN_HERE = EntryRow.replica_id != IMPORTED
+    from storage.sums import Figures
 
 
 @dataclass(frozen=True, slots=True)
 class ArmTotal:
     """What one arm did over a time. ``quality`` is the mean over ``n_graded``, None without any.
 
-    ``cost_nano_usd`` counts every charged entry, those in doubt (``n_in_doubt``) at what they
-    are charged now, ``graded_cost_nano_usd`` the graded ones alone. ``latency_s`` is the mean over
-    ``n_finished`` entries.
+    ``cost_nano_usd`` counts every charged entry (``n_costed``), those in doubt (``n_in_doubt``) at
+    what they are charged now, and is None without any; ``graded_cost_nano_usd`` the graded ones
+    alone. ``latency_s`` is the mean over the entries of which it is known.
     """
 
     arm: Arm
     n_entries: int
     n_finished: int
     n_in_doubt: int
+    n_costed: int
     n_graded: int
     quality: float | None
-    cost_nano_usd: int
+    cost_nano_usd: int | None
     graded_cost_nano_usd: int
     prompt_tokens: int
     completion_tokens: int
@@ -72,118 +70,106 @@ class Totals:
     n_imported: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the spend by one ``name``: its calls, those nobody reported the usage of, its cost.
+
+    Calls that are in doubt are at their worst case. Parts add up to the whole, for every dimension.
+    """
+
+    name: str
+    n_calls: int
+    n_in_doubt: int
+    n_estimated: int
+    cost_nano_usd: int
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    cache_write_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    machine_ns: int
+
+
 def totals_by_arm(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> list[ArmTotal]:
     """Sum up the entries begun in [``since``, ``until``), one line per arm, dearest first."""
-    quality = entry_quality()
-    cost = func.sum(EntryRow.cost_nano_usd)
-    found = (
-        select(
-            EntryRow.model,
-            EntryRow.strategy,
-            func.count(EntryRow.id),
-            func.count(EntryRow.finished_at),
-            _count_in_doubt(),
-            func.count(quality.c.quality),
-            func.avg(quality.c.quality),
-            cost,
-            func.sum(case((quality.c.quality.is_not(None), EntryRow.cost_nano_usd), else_=0)),
-            func.sum(EntryRow.prompt_tokens),
-            func.sum(EntryRow.completion_tokens),
-            func.sum(EntryRow.machine_ns),
-            func.avg(EntryRow.latency_s),
-        )
-        .outerjoin(quality, quality.c.entry_id == EntryRow.id)
-        .where(_RUN_HERE, *_within(EntryRow.started_at, since, until))
-        .group_by(EntryRow.model, EntryRow.strategy)
-        .order_by(cost.desc(), EntryRow.model, EntryRow.strategy)
+    where = sources(session, since, until)
+    by_arm: dict[Arm, dict[EntryStatus, Figures]] = {}
+    for (model, strategy, status), figures in entry_sums(
+        session, where, ("model", "strategy", "status")
+    ).items():
+        by_arm.setdefault(Arm(model, strategy), {})[status] = figures
+    found = [_arm_total(arm, by_status) for arm, by_status in by_arm.items()]
+    return sorted(found, key=lambda t: (-(t.cost_nano_usd or 0), t.arm.model, t.arm.strategy))
+
+
+def _arm_total(arm: Arm, by_status: dict[EntryStatus, Figures]) -> ArmTotal:
+    def total(name: str) -> int:
+        return sum(figures[name] or 0 for figures in by_status.values())
+
+    n_graded, n_timed = total("n_graded"), total("n_timed")
+    n_costed = total("n_costed")
+    in_doubt = by_status.get(EntryStatus.IN_DOUBT)
+    return ArmTotal(
+        arm=arm,
+        n_entries=total("n_entries"),
+        n_finished=total("n_finished"),
+        n_in_doubt=in_doubt["n_entries"] if in_doubt else 0,
+        n_costed=n_costed,
+        n_graded=n_graded,
+        quality=total("quality_sum") / n_graded if n_graded else None,
+        cost_nano_usd=total("cost_nano_usd") if n_costed else None,
+        graded_cost_nano_usd=total("graded_cost_nano_usd"),
+        prompt_tokens=total("prompt_tokens"),
+        completion_tokens=total("completion_tokens"),
+        machine_ns=total("machine_ns"),
+        latency_s=total("latency_s") / n_timed if n_timed else None,
     )
-    return [
-        ArmTotal(
-            arm=Arm(model, strategy),
-            n_entries=n_entries,
-            n_finished=n_finished,
-            n_in_doubt=n_in_doubt,
-            n_graded=n_graded,
-            quality=mean_quality,
-            cost_nano_usd=int(cost_nano_usd),
-            graded_cost_nano_usd=int(graded_cost_nano_usd),
-            prompt_tokens=int(prompt_tokens),
-            completion_tokens=int(completion_tokens),
-            machine_ns=int(machine_ns),
-            latency_s=latency_s,
-        )
-        for (
-            model,
-            strategy,
-            n_entries,
-            n_finished,
-            n_in_doubt,
-            n_graded,
-            mean_quality,
-            cost_nano_usd,
-            graded_cost_nano_usd,
-            prompt_tokens,
-            completion_tokens,
-            machine_ns,
-            latency_s,
-        ) in session.execute(found)
-    ]
 
 
 def totals(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> Totals:
     """Sum up what began in [``since``, ``until``); None is open-ended."""
-    within = _within(EntryRow.started_at, since, until)
-    began = [_RUN_HERE, *within]
-    beyond = EntryRow.cost_nano_usd - EntryRow.held_nano_usd
-    n_entries, n_open, n_in_doubt, cost_nano_usd, overshoot_nano_usd = session.execute(
-        select(
-            func.count(EntryRow.id),
-            func.count(EntryRow.id).filter(EntryRow.status == EntryStatus.OPEN),
-            _count_in_doubt(),
-            func.coalesce(func.sum(EntryRow.cost_nano_usd), 0),
-            func.coalesce(func.sum(case((beyond > 0, beyond), else_=0)), 0),
-        ).where(*began)
-    ).one()
-    n_calls = session.scalar(
-        select(func.count(CallRow.id)).join(EntryRow, EntryRow.id == CallRow.entry_id).where(*began)
-    )
-    n_requests = session.scalar(
-        select(func.count(RequestRow.id)).where(
-            ~exists().where(EntryRow.request_id == RequestRow.id, ~_RUN_HERE),
-            *_within(RequestRow.received_at, since, until),
-        )
-    )
-    n_imported = session.scalar(select(func.count(EntryRow.id)).where(~_RUN_HERE, *within))
-    n_refused = session.scalar(
-        select(func.count(RefusalRow.id)).where(*_within(RefusalRow.refused_at, since, until))
-    )
+    where = sources(session, since, until)
+    by_status = {status: f for (status,), f in entry_sums(session, where, ("status",)).items()}
+    calls = call_sums(session, where, ()).get((), {})
+    hours = hour_sums(session, where)
+
+    def count(status: EntryStatus) -> int:
+        return by_status[status]["n_entries"] if status in by_status else 0
+
+    def total(name: str) -> int:
+        return sum(figures[name] or 0 for figures in by_status.values())
+
     return Totals(
-        n_requests=n_requests or 0,
-        n_refused=n_refused or 0,
-        n_entries=n_entries,
-        n_open=n_open,
-        n_in_doubt=n_in_doubt,
-        n_calls=n_calls or 0,
-        cost_nano_usd=int(cost_nano_usd),
-        overshoot_nano_usd=int(overshoot_nano_usd),
-        n_imported=n_imported or 0,
+        n_requests=hours["n_requests"],
+        n_refused=hours["n_refused"],
+        n_entries=total("n_entries"),
+        n_open=count(EntryStatus.OPEN),
+        n_in_doubt=count(EntryStatus.IN_DOUBT),
+        n_calls=calls.get("n_calls") or 0,
+        cost_nano_usd=total("cost_nano_usd"),
+        overshoot_nano_usd=total("overshoot_nano_usd"),
+        n_imported=hours["n_imported"],
     )
 
 
-def _count_in_doubt() -> ColumnElement[int]:
-    return func.count(EntryRow.id).filter(EntryRow.status == EntryStatus.IN_DOUBT)
+def parts(
+    session: Session,
+    dimension: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Part]:
+    """Split the spend of [``since``, ``until``) by one of `storage.rollups.CALL_KEYS`.
 
-
-def _within(
-    column: InstrumentedAttribute[datetime], since: datetime | None, until: datetime | None
-) -> list[ColumnElement[bool]]:
-    bounds = []
-    if since is not None:
-        bounds.append(column >= since)
-    if until is not None:
-        bounds.append(column < until)
-    return bounds
+    Dearest first. What a crash left without calls has the role ``lost`` and no provider.
+    """
+    found = [
+        Part(name=str(name), **{figure: value or 0 for figure, value in figures.items()})
+        for (name,), figures in call_sums(
+            session, sources(session, since, until), (dimension,)
+        ).items()
+    ]
+    return sorted(found, key=lambda part: (-part.cost_nano_usd, part.name))

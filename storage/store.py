@@ -36,6 +36,7 @@ from storage.ledger import (
 )
 from storage.outcomes import Grade, check_made_by, record_outcome
 from storage.recovery import Recovered, beat, recover_dead, register_replica, this_process
+from storage.rollups import next_to_roll_up, roll_up
 from storage.writer import Job, Opening, Settling, Writer
 
 if TYPE_CHECKING:
@@ -191,6 +192,20 @@ class Ledger:
         while batch := self.write(partial(recover_dead, now=now, stale_after_s=stale_after_s)):
             recovered += batch
         return recovered
+
+    def roll_up(self, now: datetime, at_most: int | None = None) -> int:
+        """Bring the rollups of hours that are over up to date, one to a transaction; give how many.
+
+        At most ``at_most`` of them, all for None. Reports are exact without it, and slower.
+        """
+        n_done = 0
+        while at_most is None or n_done < at_most:
+            hour = self.read(partial(next_to_roll_up, before=now))
+            if hour is None:
+                break
+            self.write(partial(roll_up, hour=hour))
+            n_done += 1
+        return n_done
 
     def examine(self, *, repair: bool = False) -> list[Finding]:
         """Check the whole ledger, putting counters right with ``repair``; see `storage.doctor`."""

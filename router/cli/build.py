@@ -198,6 +198,7 @@ def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         simulated=model.is_simulated,
+        vendor=model.model.partition("/")[0],
     )
 
 

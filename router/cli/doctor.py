@@ -35,6 +35,7 @@ def doctor(
         ledger = open_ledger(loaded)
         try:
             recovered = ledger.recover(utc_now(), stale_after_s=STALE_AFTER_S)
+            ledger.roll_up(utc_now())
             findings = ledger.examine(repair=repair)
             for entry in recovered:
                 screen.print(

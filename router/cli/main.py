@@ -21,8 +21,10 @@ from router.cli.keys import keys_app
 from router.cli.models import models_app
 from router.cli.policy import policy_app
 from router.cli.prices import prices_app
+from router.cli.reconcile import reconcile
 from router.cli.replay import replay_app
 from router.cli.report import report
+from router.cli.reprice import reprice
 from router.cli.retrain import retrain
 from router.cli.serve import serve
 from router.cli.strategies import strategies
@@ -43,6 +45,8 @@ app.command()(ask)
 app.command()(plan)
 app.command()(report)
 app.command()(doctor)
+app.command()(reprice)
+app.command()(reconcile)
 app.command()(questions)
 app.command()(collect)
 app.command()(fit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
     from router.gateway.config import Config
     from storage.budgets import BudgetStatus
     from storage.reliability import Reliability
-    from storage.reports import ArmTotal, Totals
+    from storage.reports import ArmTotal, Part, Totals
 
 PLACES = 9
 FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+class By(StrEnum):
+    """What the spend may be split by."""
+
+    MODEL = "model"
+    STRATEGY = "strategy"
+    PROVIDER = "provider"
+    TENANT = "tenant"
+    ROLE = "role"
+    STATUS = "status"
 
 
 def report(
@@ -33,6 +45,9 @@ def report(
     until: Annotated[
         datetime | None, typer.Option(formats=FORMATS, help="Before this time (UTC).")
     ] = None,
+    by: Annotated[
+        By | None, typer.Option("--by", help="Split the spend by this, over all calls.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
@@ -40,16 +55,17 @@ def report(
         from router.cli.build import open_ledger, utc_now
         from router.gateway.config import load
         from storage.reliability import read_reliability
-        from storage.reports import totals, totals_by_arm
+        from storage.reports import parts, totals, totals_by_arm
 
         loaded = load(config)
-        begin, end = _utc(since), _utc(until)
+        begin, end = as_utc(since), as_utc(until)
         ledger = open_ledger(loaded)
         try:
-            whole, arms, judges = ledger.read(
+            whole, arms, split, judges = ledger.read(
                 lambda session: (
                     totals(session, begin, end),
                     totals_by_arm(session, begin, end),
+                    parts(session, by.value, begin, end) if by else [],
                     read_reliability(session, begin, end),
                 )
             )
@@ -58,6 +74,8 @@ def report(
             ledger.close()
         if as_json:
             document = _document(loaded, whole, arms, budgets)
+            if by is not None:
+                document["parts"] = {"by": by.value, "parts": [asdict(part) for part in split]}
             document["judges"] = [
                 {
                     **asdict(judge),
@@ -70,10 +88,13 @@ def report(
             typer.echo(json.dumps(document, indent=2))
         else:
             _show(loaded, whole, arms, budgets)
+            if by is not None:
+                _show_parts(by, split)
             _show_judges(judges)
 
 
-def _utc(time: datetime | None) -> datetime | None:
+def as_utc(time: datetime | None) -> datetime | None:
+    """Take a time from the command line as UTC."""
     return None if time is None else time.replace(tzinfo=UTC)
 
 
@@ -93,7 +114,7 @@ def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[Bud
             f"{total.arm.model}{label}\n  {total.arm.strategy}",
             f"{total.n_entries:,}",
             "-" if total.quality is None else f"{total.quality:.1%}{coverage}",
-            format_usd(total.cost_nano_usd, PLACES),
+            "-" if total.cost_nano_usd is None else format_usd(total.cost_nano_usd, PLACES),
             "-" if total.usd_per_correct is None else usd(total.usd_per_correct),
             "-" if total.latency_s is None else f"{total.latency_s:.2f}",
         )
@@ -126,6 +147,22 @@ def _show(config: Config, whole: Totals, arms: list[ArmTotal], budgets: list[Bud
             "POST /v1/feedback",
             style="dim",
         )
+
+
+def _show_parts(by: By, split: list[Part]) -> None:
+    """Show the spend split by one dimension; the parts add up to what was spent."""
+    table = plain_table(by.value, "calls", "in doubt", "tokens in", "cached", "out", "cost")
+    for part in split:
+        table.add_row(
+            part.name or "-",
+            f"{part.n_calls:,}",
+            f"{part.n_in_doubt:,}",
+            f"{part.prompt_tokens:,}",
+            f"{part.cached_prompt_tokens:,}",
+            f"{part.completion_tokens:,}",
+            format_usd(part.cost_nano_usd, PLACES),
+        )
+    console().print(table)
 
 
 def _show_judges(judges: list[Reliability]) -> None:

@@ -24,7 +24,7 @@ class Model:
     """A configured model. ``throughput`` is given for a model on an owned machine, else None.
 
     ``context_tokens`` bounds prompt plus completion, ``max_output_tokens`` one completion; None
-    when the upstream states no limit.
+    when the upstream states no limit. ``vendor`` is who serves it, as the configuration says.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Model:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     simulated: bool = False
+    vendor: str = ""
 
     @property
     def usd_per_million_tokens(self) -> float:

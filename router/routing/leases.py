@@ -73,6 +73,7 @@ class Lease:
                 in_doubt=call.in_doubt,
                 error=call.error,
                 stage=stage,
+                provider=offer.model.vendor,
             )
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)

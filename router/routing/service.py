@@ -52,6 +52,8 @@ MAX_DOUBTFUL = 10_000
 under way at its beginning can have been written."""
 
 DOUBTFUL_AT_ONCE = 500
+ROLL_UP_AT_ONCE = 60
+"""Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -391,7 +393,7 @@ class RoutingService:
             LOG.warning("an alert was not delivered: %s", error)
 
     def _tend(self) -> None:
-        """Say that we live, charge for dead ones, tell of thresholds, follow policies."""
+        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow policies."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
@@ -405,6 +407,7 @@ class RoutingService:
         for alert in self.ledger.alerts(now):
             LOG.warning("%s", alert)
             self._untold.append(alert)
+        self.ledger.roll_up(now, ROLL_UP_AT_ONCE)
         done = self.ledger.judge_trial(now)
         if done is not None:
             LOG.warning("%s", done)
