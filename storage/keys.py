@@ -34,7 +34,8 @@ N_PARTS = 3
 class Key:
     """What is known of a key; ``allowed_models`` None allows every model.
 
-    ``name`` is the tenant that it spends for; several keys may share one, as in a rotation.
+    ``name`` is the tenant that it spends for; several keys may share one, as in a rotation. What is
+    asked with it counts in the budgets of its ``team`` too.
     """
 
     key_id: str
@@ -44,6 +45,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     allowed_models: tuple[str, ...] | None
+    team: str | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Tell whether the key opens anything at ``now``."""
@@ -75,6 +77,7 @@ def create_key(  # noqa: PLR0913 - the fields of a key
     *,
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] | None = None,
+    team: str | None = None,
 ) -> str:
     """Make a key and give it: the only time that its secret can be read."""
     key_id = secrets.token_hex(ID_BYTES)
@@ -84,6 +87,7 @@ def create_key(  # noqa: PLR0913 - the fields of a key
             id=key_id,
             name=name,
             digest=digest_of(shown, pepper),
+            team=team,
             created_at=now,
             expires_at=expires_at,
             allowed_models=None if allowed_models is None else list(allowed_models),
@@ -121,8 +125,8 @@ def rotate_key(
 ) -> str:
     """Make a key in the place of another, which opens until ``old_until``, and give it.
 
-    Name and allowed models stay; the new one does not expire. KeyNotFoundError for one that is not
-    there or is over already.
+    Name, team and allowed models stay; the new one does not expire. KeyNotFoundError for one that
+    is not there or is over already.
     """
     old = find_key(session, key_id)
     if old is None or not old.is_valid(now):
@@ -133,7 +137,9 @@ def rotate_key(
             update(KeyRow).where(KeyRow.id == key_id).values(expires_at=old_until),
             execution_options=QUIET,
         )
-    return create_key(session, old.name, pepper, now, allowed_models=old.allowed_models)
+    return create_key(
+        session, old.name, pepper, now, allowed_models=old.allowed_models, team=old.team
+    )
 
 
 def _key(row: KeyRow) -> Key:
@@ -146,4 +152,5 @@ def _key(row: KeyRow) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         allowed_models=None if models is None else tuple(models),
+        team=row.team,
     )

@@ -157,6 +157,9 @@ class RequestRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     end_user: Mapped[str | None]
+    team: Mapped[str | None]
+    tags: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    session: Mapped[str | None]
     model_asked: Mapped[str]
     answer_kind: Mapped[str]
     query_sha256: Mapped[str]
@@ -369,6 +372,7 @@ class KeyRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     digest: Mapped[str]
+    team: Mapped[str | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

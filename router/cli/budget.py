@@ -14,6 +14,7 @@ from router.cli.console import console, errors_shown, fail, plain_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from router.gateway.config import Config
     from storage.budgets import BudgetStatus
 
 budget_app = typer.Typer(help="Where limits stand, and which apply.", no_args_is_help=True)
@@ -38,22 +39,45 @@ def explain(
     user: Annotated[
         str | None, typer.Option(help="The `user` of the request.", show_default=False)
     ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A tag of the request.", show_default=False)
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(help="The session of the request.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show every limit that a request with one key has to fit, the tightest first."""
     with errors_shown():
         from router.gateway.config import load
-        from router.routing.service import scopes_of
+        from router.routing.scopes import scopes_of
 
         loaded = load(config)
         known = loaded.key_names
         if key not in known and loaded.auth.pepper is None:
             fail(f"there is no key {key!r}; use one of: {', '.join(known)}")
-        standing = _standing(config, scopes_of(key, user))
+        team = _team_of(loaded, key)
+        scopes = scopes_of(key, user, team=team, tags=tuple(tag or ()), session=session)
+        standing = _standing(config, scopes)
         standing.sort(key=lambda found: found.free_nano_usd)
         _show(standing, as_json=as_json)
         if not standing and not as_json:
             console().print(f"no budget limits the key {key!r}: spending is recorded alone")
+
+
+def _team_of(loaded: Config, name: str) -> str | None:
+    """Give the team of the keys with a name: of the file, or the newest one of the ledger."""
+    from router.cli.build import open_ledger
+    from storage.keys import list_keys
+
+    teams = [key.team for key in loaded.auth.keys if key.name == name]
+    if not teams and loaded.auth.pepper is not None:
+        ledger = open_ledger(loaded)
+        try:
+            teams = [key.team for key in ledger.read(list_keys) if key.name == name]
+        finally:
+            ledger.close()
+    return teams[-1] if teams else None
 
 
 def _standing(config: Path, scopes: Sequence[str] | None) -> list[BudgetStatus]:

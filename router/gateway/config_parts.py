@@ -163,7 +163,8 @@ class ModelConfig(Strict):
 class BudgetConfig(Strict):
     """At most ``limit_usd`` of ``scope`` in each period.
 
-    A scope is ``organisation``, ``key:NAME``, or ``user:NAME``, an end user as clients name them.
+    A scope is ``organisation``, or one of the kinds of `router.routing.scopes` with a name, such as
+    ``key:NAME``, or ``user:NAME``, an end user as clients name them.
     """
 
     scope: Annotated[str, Field(min_length=1)]
@@ -218,6 +219,7 @@ class KeyConfig(Strict):
     """A static key; its name is the tenant that it stands for."""
 
     name: Name
+    team: Name | None = None
     key: Annotated[SecretStr, Field(min_length=1)]
 
 

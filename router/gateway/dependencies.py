@@ -47,11 +47,12 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, the tenant that it is charged to, and the models that it may use."""
+    """One request's own id, the tenant and team it is charged to, the models that it may use."""
 
     request_id: str
     tenant: str
     allowed_models: tuple[str, ...] | None = None
+    team: str | None = None
 
 
 async def engine_of(request: Request) -> Engine:
@@ -67,7 +68,7 @@ async def settings_of(request: Request) -> GatewaySettings:
 async def caller_of(request: Request) -> Caller:
     """Give what the door found out."""
     state = request.state
-    return Caller(state.request_id, state.tenant, state.allowed_models)
+    return Caller(state.request_id, state.tenant, state.allowed_models, state.team)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -9,16 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from policies.types import AnswerKind
 from router.errors import RequestError
+from router.gateway.config_parts import NAME_PATTERN
 from router.gateway.strict import Strict, wrong
 from router.routing.types import AUTO, ChatRequest, Limits
 from router.types import Message, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from router.gateway.dependencies import Caller
     from router.gateway.settings import GatewaySettings
 
 MAX_STOPS = 4
 MAX_METADATA = 16
+MAX_TAGS = 8
 REFUSED_FIELDS = {
     "audio": "audio answers are not served here; leave the field out",
     "function_call": "function_call is deprecated and not served here; use tool_choice",
@@ -56,6 +60,7 @@ PLAIN_TEXT = {"type": "text"}
 Object = dict[str, Any]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+Label = Annotated[str, Field(pattern=NAME_PATTERN)]
 TokenCap = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -140,6 +145,8 @@ class Compute(Body):
     allowed_models: Annotated[list[str], Field(min_length=1)] | None = None
     strategy: Annotated[str, Field(min_length=1)] | None = None
     answer_kind: Annotated[AnswerKind, Field(strict=False)] | None = None
+    tags: Annotated[list[Label], Field(max_length=MAX_TAGS)] | None = None
+    session: Label | None = None
 
     def to_limits(self) -> Limits:
         """Give the limits as the engine knows them."""
@@ -276,7 +283,10 @@ class ChatBody(Body):
             limits=_within_key(self.model, compute.to_limits(), caller.allowed_models),
             min_max_tokens=settings.min_max_tokens if cap is None else None,
             tenant=caller.tenant,
+            team=caller.team,
             user=self.user,
+            tags=_permitted(compute.tags or (), settings.tags),
+            session=compute.session,
             metadata=self.metadata or {},
         )
 
@@ -342,3 +352,13 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
         msg = f"this key may use {', '.join(allowed_models)} alone; allow one of them"
         raise RequestError(msg, param="compute.allowed_models", code="model_not_allowed")
     return replace(limits, allowed_models=kept)
+
+
+def _permitted(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
+    """Give each tag once; RequestError for one that the operator does not list."""
+    for tag in tags:
+        if tag not in known:
+            listed = f"use one of: {', '.join(sorted(known))}" if known else "none is"
+            msg = f"the tag {tag!r} is not listed in `tags` of the configuration; {listed}"
+            raise RequestError(msg, param="compute.tags", code="tag_not_allowed")
+    return tuple(dict.fromkeys(tags))

@@ -22,12 +22,13 @@ from router.errors import WebhookError
 from router.providers.metered import Allowance, Meter
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.scopes import scopes_of
 from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
-from storage.ledger import ORGANISATION, Asked, Call, OpenEntry, Refusal, SettleEntry
+from storage.ledger import Asked, Call, OpenEntry, Refusal, SettleEntry
 from storage.outcomes import Grade
 
 if TYPE_CHECKING:
@@ -57,12 +58,6 @@ LOG = logging.getLogger("rheostat.service")
 def utc_now() -> datetime:
     """Tell the time: the service's clock."""
     return datetime.now(UTC)
-
-
-def scopes_of(tenant: str, user: str | None = None) -> tuple[str, ...]:
-    """Name the scopes whose budgets a request of ``tenant`` for its end user has to fit."""
-    scopes = (ORGANISATION, f"key:{tenant}")
-    return scopes if user is None else (*scopes, f"user:{user}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +254,17 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=scopes_of(request.tenant, request.user),
+            scopes=scopes_of(
+                request.tenant,
+                request.user,
+                team=request.team,
+                tags=request.tags,
+                session=request.session,
+            ),
             end_user=request.user,
+            team=request.team,
+            tags=request.tags,
+            session=request.session,
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,
         )
