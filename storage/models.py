@@ -27,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -292,7 +293,11 @@ class OutcomeRow(Base):
 
 
 class BudgetRow(Base):
-    """A limit on a scope's money over a period. One that no longer applies is kept, inactive."""
+    """A limit on a scope's money over a period. One that no longer applies is kept, inactive.
+
+    ``by_command`` says that a command made it; those of the file come and go with it. The limit of
+    a prepaid one is the sum of its grants.
+    """
 
     __tablename__ = "budgets"
     __table_args__ = (
@@ -306,14 +311,32 @@ class BudgetRow(Base):
     limit_nano_usd: Mapped[int]
     time_zone: Mapped[str]
     active: Mapped[bool]
+    soft: Mapped[bool] = mapped_column(server_default=false())
+    by_command: Mapped[bool] = mapped_column(server_default=false())
+
+
+class GrantRow(Base):
+    """Money put into a prepaid budget, or taken back; never changed. A reference counts once."""
+
+    __tablename__ = "grants"
+    __table_args__ = (
+        UniqueConstraint("budget_id", "reference"),
+        CheckConstraint("amount_nano_usd <> 0", name="money"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    budget_id: Mapped[int] = mapped_column(ForeignKey("budgets.id"))
+    amount_nano_usd: Mapped[int]
+    reference: Mapped[str | None]
+    granted_at: Mapped[datetime]
 
 
 class BudgetWindowRow(Base):
     """The counters of one budget in one window. The start is part of the key: nothing is reset.
 
-    ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here, and
-    ``overshoot_nano_usd`` what providers billed beyond their holds; at every commit
-    ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
+    ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here (in a
+    soft budget whatever was used), and ``overshoot_nano_usd`` what providers billed beyond their
+    holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
     was told of.
     """
 

@@ -161,7 +161,7 @@ class ModelConfig(Strict):
 
 
 class BudgetConfig(Strict):
-    """At most ``limit_usd`` of ``scope`` in each period.
+    """At most ``limit_usd`` of ``scope`` in each period; a ``soft`` one warns and refuses nothing.
 
     A scope is ``organisation``, or one of the kinds of `router.routing.scopes` with a name, such as
     ``key:NAME``, or ``user:NAME``, an end user as clients name them.
@@ -171,6 +171,15 @@ class BudgetConfig(Strict):
     limit_usd: Amount
     period: Period
     time_zone: str = "UTC"
+    soft: bool = False
+
+    @field_validator("period")
+    @classmethod
+    def _is_no_balance(cls, period: Period) -> Period:
+        if period is Period.PREPAID:
+            message = "a prepaid budget is made by `rheostat budget grant SCOPE --usd AMOUNT`"
+            raise wrong(message)
+        return period
 
     @field_validator("time_zone")
     @classmethod
@@ -184,7 +193,7 @@ class BudgetConfig(Strict):
     def to_budget(self) -> Budget:
         """Give the budget; what is finer than a nano-USD is cut off."""
         limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
-        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone)
+        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone, self.soft)
 
 
 class AlertsConfig(Strict):
