@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
+from storage.dialects import insert_into
 from storage.errors import KeyNotFoundError
 from storage.holds import QUIET
-from storage.models import KeyRow
+from storage.models import KeyRow, MetaRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ PREFIX = "rh"
 ID_BYTES = 6
 SECRET_BYTES = 32
 N_PARTS = 3
+FIRST_KEY = "first_key_made_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,19 @@ def create_key(  # noqa: PLR0913 - the fields of a key
         )
     )
     return shown
+
+
+def create_first_key(session: Session, name: str, pepper: str, now: datetime) -> str | None:
+    """Make the first key of a ledger and give it; None where one was made before, by anybody."""
+    if session.scalar(select(KeyRow.id).limit(1)) is not None:
+        return None
+    mine = session.execute(
+        insert_into(session, MetaRow)
+        .values(key=FIRST_KEY, value=now.isoformat())
+        .on_conflict_do_nothing()
+        .returning(MetaRow.key)
+    ).one_or_none()
+    return None if mine is None else create_key(session, name, pepper, now)
 
 
 def find_key(session: Session, key_id: str) -> Key | None:

@@ -336,8 +336,8 @@ class BudgetWindowRow(Base):
 
     ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here (in a
     soft budget whatever was used), and ``overshoot_nano_usd`` what providers billed beyond their
-    holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
-    was told of.
+    holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the
+    highest threshold that was told of.
     """
 
     __tablename__ = "budget_windows"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local/"
 SIMULATED = "simulated/"
+MIN_KEY_LENGTH = 16
+MIN_KEY_VARIETY = 8
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 
 
@@ -229,7 +231,19 @@ class KeyConfig(Strict):
 
     name: Name
     team: Name | None = None
-    key: Annotated[SecretStr, Field(min_length=1)]
+    key: SecretStr
+
+    @field_validator("key")
+    @classmethod
+    def _is_hard_to_guess(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if len(text) < MIN_KEY_LENGTH or len(set(text)) < MIN_KEY_VARIETY:
+            message = (
+                f"a key needs at least {MIN_KEY_LENGTH} characters, {MIN_KEY_VARIETY} of them "
+                "different, that nobody can guess; make one with `openssl rand -hex 24`"
+            )
+            raise wrong(message)
+        return key
 
 
 class AuthConfig(Strict):

@@ -66,9 +66,13 @@ async def settings_of(request: Request) -> GatewaySettings:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Give what the door found out."""
+    """Give what the door found out; models that are no longer configured are nobody's to use."""
     state = request.state
-    return Caller(state.request_id, state.tenant, state.allowed_models, state.team)
+    allowed: tuple[str, ...] | None = state.allowed_models
+    if allowed is not None:
+        configured = (await engine_of(request)).models()
+        allowed = tuple(name for name in allowed if name in configured)
+    return Caller(state.request_id, state.tenant, allowed, state.team)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -346,6 +346,9 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     if model not in {AUTO, *allowed_models}:
         msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
         raise RequestError(msg, param="model", code="model_not_allowed")
+    if not allowed_models:
+        msg = "no model of this key is configured any more; ask the operator for another key"
+        raise RequestError(msg, param="model", code="model_not_allowed")
     asked = limits.allowed_models
     kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
     if not kept:

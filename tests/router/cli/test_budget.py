@@ -33,7 +33,8 @@ def test_status_and_report_agree_after_a_request(cli: Cli, config: Path) -> None
 
 def test_explain_lists_the_limits_of_a_key_the_tightest_first(cli: Cli, config: Path) -> None:
     """Those of other keys are not there; a key that does not exist is named."""
-    keys = "auth: {mode: keys, keys: [{name: a, key: one}, {name: b, key: two}]}\n"
+    keys = "auth: {mode: keys, keys: [{name: a, key: one-0123456789abc}, "
+    keys += "{name: b, key: two-0123456789abc}]}\n"
     more = '  - {scope: "key:a", limit_usd: 0.5, period: week}\n'
     more += '  - {scope: "key:b", limit_usd: 0.1, period: week}\n'
     config.write_text(config.read_text().rstrip() + "\n" + more + keys)

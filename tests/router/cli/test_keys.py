@@ -130,3 +130,18 @@ def test_a_team_a_tag_and_a_session_are_limited_beside_the_key(cli: Cli, guarded
     assert set(spent) == {"organisation", "team:blue", "tag:batch"}
     assert len(set(spent.values())) == 1
     assert spent["team:blue"] > 0
+
+
+def test_a_model_that_is_gone_leaves_a_key_its_other_models(cli: Cli, guarded: Path) -> None:
+    """The key of a removed model still serves with what is left, and says so with nothing left."""
+    both = cli("keys", "create", "a", "--model", "small", "--model", "large", "--config", guarded)
+    one = cli("keys", "create", "b", "--model", "large", "--config", guarded)
+    text = guarded.read_text()
+    start, end = text.index("  - name: large"), text.index("strategies:")
+    guarded.write_text(text[:start] + text[end:])
+    with open_gateway(guarded) as client:
+        key = both.stdout.splitlines()[0]
+        assert ask(client, key).json()["compute"]["model"] == "small"
+        assert ask(client, key, model="large").json()["error"]["code"] == "model_not_allowed"
+        refused = ask(client, one.stdout.splitlines()[0])
+        assert (refused.status_code, "configured any more" in refused.text) == (403, True)
