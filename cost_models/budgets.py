@@ -13,12 +13,16 @@ DAYS_PER_WEEK = 7
 
 
 class Period(StrEnum):
-    """How long money lasts before a fresh window opens; a week starts on Monday."""
+    """How long money lasts before a fresh window opens; a week starts on Monday.
+
+    ``total`` never ends; nor does ``prepaid``, whose limit is the sum of its grants.
+    """
 
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
     TOTAL = "total"
+    PREPAID = "prepaid"
 
 
 class Window(NamedTuple):
@@ -33,13 +37,14 @@ class Budget:
     """At most ``limit_nano_usd`` of ``scope``'s money in each ``period``.
 
     ``scope`` is ``organisation`` or text that names something in it, such as ``key:abc``. Days
-    begin at midnight in ``time_zone`` (an IANA name).
+    begin at midnight in ``time_zone`` (an IANA name). A ``soft`` one warns and refuses nothing.
     """
 
     scope: str
     period: Period
     limit_nano_usd: int
     time_zone: str = "UTC"
+    soft: bool = False
 
     def __post_init__(self) -> None:
         if not self.scope or self.limit_nano_usd < 0:
@@ -68,7 +73,7 @@ def window(period: Period, now: datetime, tz: tzinfo) -> Window:
     if now.tzinfo is None:
         msg = f"a time needs a time zone, got {now.isoformat()}"
         raise ValueError(msg)
-    if period is Period.TOTAL:
+    if period in {Period.TOTAL, Period.PREPAID}:
         return Window(EPOCH, None)
     first = _first_day(period, now.astimezone(tz).date())
     if now < _midnight(first, tz):

@@ -58,9 +58,10 @@ class BudgetExceededError(RheostatError):
     def _told(self) -> str:
         facts = self.facts
         free = facts.limit_nano_usd - facts.spent_nano_usd - facts.held_nano_usd
-        reset = (
-            f"it resets at {facts.resets_at.isoformat()}" if facts.resets_at else "it never resets"
-        )
+        if facts.resets_at:
+            reset = f"it resets at {facts.resets_at.isoformat()}"
+        else:
+            reset = "it grows by grants" if facts.period == "prepaid" else "it never resets"
         return (
             f"the {facts.period} budget of {facts.scope!r} has {free / 1e9:.9f} USD free and this "
             f"request needs up to {self.asked_nano_usd / 1e9:.9f} USD; {reset}; "

@@ -34,9 +34,11 @@ class Alert:
         """Say it in one line, for a person."""
         facts = self.status.facts
         until = f", until {facts.resets_at.isoformat()}" if facts.resets_at else ""
+        soft = "soft " if self.status.soft else ""
         return (
-            f"the {facts.period} budget of {facts.scope!r} has spent {self.percent} % or more: "
-            f"{to_usd(facts.spent_nano_usd):.9f} of {to_usd(facts.limit_nano_usd):.9f} USD{until}"
+            f"the {soft}{facts.period} budget of {facts.scope!r} has spent {self.percent} % "
+            f"or more: {to_usd(facts.spent_nano_usd):.9f} of "
+            f"{to_usd(facts.limit_nano_usd):.9f} USD{until}"
         )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from cost_models.budgets import Budget, window, zone
+from cost_models.budgets import Budget, Period, window, zone
 from cost_models.errors import BudgetFacts
 from storage.dialects import insert_into
+from storage.errors import BudgetChangeError
 from storage.models import BudgetRow, BudgetWindowRow
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class KnownBudget:
 class BudgetStatus:
     """Where one budget stands in the window that began at ``window_start``.
 
-    ``overshoot_nano_usd`` is what providers billed beyond what was held.
+    ``overshoot_nano_usd`` is what providers billed beyond what was held. A ``soft`` budget refuses
+    nothing, whatever is left of it.
     """
 
     facts: BudgetFacts
     window_start: datetime
     overshoot_nano_usd: int
+    soft: bool = False
 
     @property
     def free_nano_usd(self) -> int:
@@ -56,7 +59,7 @@ class BudgetStatus:
         return max(0, self.facts.limit_nano_usd - self.facts.spent_nano_usd)
 
 
-def ensure_budget(session: Session, budget: Budget) -> int:
+def ensure_budget(session: Session, budget: Budget, *, by_command: bool = False) -> int:
     """Put ``budget`` in force, changing the one of its scope and period; give its id.
 
     A changed limit counts from the next hold on; what was spent and held stays.
@@ -65,6 +68,8 @@ def ensure_budget(session: Session, budget: Budget) -> int:
         "limit_nano_usd": budget.limit_nano_usd,
         "time_zone": budget.time_zone,
         "active": True,
+        "soft": budget.soft,
+        "by_command": by_command,
     }
     statement = (
         insert_into(session, BudgetRow)
@@ -76,9 +81,58 @@ def ensure_budget(session: Session, budget: Budget) -> int:
 
 
 def declare_budgets(session: Session, budgets: Iterable[Budget]) -> None:
-    """Make ``budgets`` the ones in force, and no others: what the config says."""
+    """Make ``budgets`` the ones in force, beside those made by command: what the config says.
+
+    A budget of the config takes the place of one made by command for its scope and period.
+    """
     ids = [ensure_budget(session, budget) for budget in budgets]
-    session.execute(update(BudgetRow).where(BudgetRow.id.not_in(ids)).values(active=False))
+    gone = update(BudgetRow).where(BudgetRow.id.not_in(ids), ~BudgetRow.by_command)
+    session.execute(gone.values(active=False))
+
+
+def set_budget(session: Session, budget: Budget) -> int:
+    """Put ``budget`` in force by command, changing the one of its scope and period; give its id.
+
+    Raises BudgetChangeError for one that the config declares, which it would take back, and for a
+    prepaid one, which only `storage.grants` changes.
+    """
+    if budget.period is Period.PREPAID:
+        msg = f"a prepaid budget is made by `rheostat budget grant {budget.scope} --usd AMOUNT`"
+        raise BudgetChangeError(msg)
+    _check_is_free(session, budget.scope, budget.period)
+    return ensure_budget(session, budget, by_command=True)
+
+
+def end_budget(session: Session, scope: str, period: Period) -> None:
+    """Take a budget that was made by command out of force; what was spent under it stays.
+
+    Raises BudgetChangeError where there is none, or the config declares it.
+    """
+    _check_is_free(session, scope, period)
+    ended = session.execute(
+        update(BudgetRow)
+        .where(BudgetRow.scope == scope, BudgetRow.period == period, BudgetRow.active)
+        .values(active=False)
+        .returning(BudgetRow.id),
+        execution_options={"synchronize_session": False},
+    ).one_or_none()
+    if ended is None:
+        msg = f"{scope!r} has no {period} budget; see `rheostat budget status`"
+        raise BudgetChangeError(msg)
+
+
+def _check_is_free(session: Session, scope: str, period: Period) -> None:
+    declared = session.scalar(
+        select(BudgetRow.id).where(
+            BudgetRow.scope == scope,
+            BudgetRow.period == period,
+            BudgetRow.active,
+            ~BudgetRow.by_command,
+        )
+    )
+    if declared is not None:
+        msg = f"the {period} budget of {scope!r} is in the configuration file; change it there"
+        raise BudgetChangeError(msg)
 
 
 def budgets_in_force(session: Session, scopes: Sequence[str] | None = None) -> list[KnownBudget]:
@@ -89,12 +143,13 @@ def budgets_in_force(session: Session, scopes: Sequence[str] | None = None) -> l
         BudgetRow.period,
         BudgetRow.limit_nano_usd,
         BudgetRow.time_zone,
+        BudgetRow.soft,
     ).where(BudgetRow.active)
     if scopes is not None:
         found = found.where(BudgetRow.scope.in_(scopes))
     return [
-        KnownBudget(budget_id, Budget(scope, period, limit_nano_usd, time_zone))
-        for budget_id, scope, period, limit_nano_usd, time_zone in session.execute(
+        KnownBudget(budget_id, Budget(scope, period, limit_nano_usd, time_zone, soft))
+        for budget_id, scope, period, limit_nano_usd, time_zone, soft in session.execute(
             found.order_by(BudgetRow.id)
         )
     ]
@@ -126,4 +181,6 @@ def status_of(session: Session, known: KnownBudget, now: datetime) -> BudgetStat
         held_nano_usd=held,
         resets_at=end,
     )
-    return BudgetStatus(facts=facts, window_start=start, overshoot_nano_usd=overshoot)
+    return BudgetStatus(
+        facts=facts, window_start=start, overshoot_nano_usd=overshoot, soft=known.budget.soft
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, case, exists, func, select, update
 
+from cost_models.budgets import Period
 from storage.holds import QUIET
 from storage.marks import hour_of
 from storage.models import (
@@ -21,6 +22,7 @@ from storage.models import (
     CallRow,
     EntryRow,
     EntryStatus,
+    GrantRow,
     HoldRow,
     RefusalRow,
     RequestRow,
@@ -69,6 +71,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
     """
     return [
         *_counters(session, repair=repair),
+        *_balances(session, repair=repair),
         *_overdrawn(session),
         *_entry_costs(session),
         *_orphans(session),
@@ -118,6 +121,26 @@ def _repair(session: Session, budget_id: int, start: datetime) -> Iterator[Findi
             execution_options=QUIET,
         )
         yield from window.findings(repaired=True)
+
+
+def _balances(session: Session, *, repair: bool) -> Iterator[Finding]:
+    """Compare the limit of each prepaid budget with its grants."""
+    granted = (
+        select(func.coalesce(func.sum(GrantRow.amount_nano_usd), 0))
+        .where(GrantRow.budget_id == BudgetRow.id)
+        .scalar_subquery()
+    )
+    wrong = session.execute(
+        select(BudgetRow.id, BudgetRow.scope, granted, BudgetRow.limit_nano_usd)
+        .where(BudgetRow.period == Period.PREPAID, BudgetRow.limit_nano_usd != granted)
+        .order_by(BudgetRow.id)
+    ).all()
+    for budget_id, scope, expected, found in wrong:
+        if repair:
+            this_one = update(BudgetRow).where(BudgetRow.id == budget_id)
+            session.execute(this_one.values(limit_nano_usd=granted), execution_options=QUIET)
+        subject = f"limit_nano_usd of the prepaid budget of {scope!r}"
+        yield Finding(Problem.COUNTER, subject, int(expected), found, repair)
 
 
 def _windows(session: Session, *only: ColumnElement[bool]) -> list[_Counters]:

@@ -88,6 +88,10 @@ class HeldBackError(BudgetExceededError):
         )
 
 
+class BudgetChangeError(LedgerError):
+    """A budget cannot be changed so by command; nothing was written."""
+
+
 class WithdrawnError(RheostatError):
     """The caller took an opening back before it was made; nothing was written."""
 

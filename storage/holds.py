@@ -42,9 +42,9 @@ def hold(  # noqa: PLR0913, PLR0917 - what is held, for whom, where, and when
     Raises HeldBackError when it would fit everywhere if what is in flight cost nothing more, and
     BudgetExceededError when it would not even then; holds taken before are then still in the
     transaction, and the caller's savepoint takes them back. An amount of 0 always fits: what costs
-    nothing is not refused when the money is gone. A refusal is never contradicted by its own facts:
-    where money came free in between, the hold is tried again. With a ``place`` in the queue those
-    who came before take precedence; None asks nobody.
+    nothing is not refused when the money is gone, and a soft budget refuses nothing. A refusal is
+    never contradicted by its own facts: where money came free in between, the hold is tried again.
+    With a ``place`` in the queue those who came before take precedence; None asks nobody.
     """
     rows = []
     budgets = budgets_in_force(session, scopes)
@@ -55,7 +55,8 @@ def hold(  # noqa: PLR0913, PLR0917 - what is held, for whom, where, and when
             while not take(session, known, start, amount_nano_usd, place, now):
                 status = status_of(session, known, now)
                 if status.free_nano_usd < amount_nano_usd or _is_behind(session, known, place, now):
-                    rest = [status, *(status_of(session, more, now) for more in budgets[i + 1 :])]
+                    after = (k for k in budgets[i + 1 :] if not k.budget.soft)
+                    rest = [status, *(status_of(session, more, now) for more in after)]
                     raise _refusal(rest, known.budget_id, amount_nano_usd)
         rows.append(holds_row(entry_id, (known.budget_id, start), amount_nano_usd))
     if rows:
@@ -99,7 +100,8 @@ def take(  # noqa: PLR0913, PLR0917 - as `hold`
     now: datetime,
 ) -> bool:
     """Hold an amount in one window if it fits and nobody is ahead; tell whether it was held."""
-    limit = known.budget.limit_nano_usd
+    used = BudgetWindowRow.spent_nano_usd + BudgetWindowRow.held_nano_usd + amount_nano_usd
+    limit = used if known.budget.soft else known.budget.limit_nano_usd
     take = (
         update(BudgetWindowRow)
         .where(BudgetWindowRow.budget_id == known.budget_id, BudgetWindowRow.window_start == start)
@@ -111,11 +113,8 @@ def take(  # noqa: PLR0913, PLR0917 - as `hold`
             ),
         )
     )
-    if amount_nano_usd > 0:
-        take = take.where(
-            BudgetWindowRow.spent_nano_usd + BudgetWindowRow.held_nano_usd + amount_nano_usd
-            <= limit
-        )
+    if amount_nano_usd > 0 and not known.budget.soft:
+        take = take.where(used <= limit)
         if place is not None:
             take = take.where(~others_ahead(known.budget_id, place, now))
     taken = session.execute(take.returning(BudgetWindowRow.budget_id), execution_options=QUIET)
@@ -233,7 +232,7 @@ def may_take(session: Session, asked: Sequence[tuple[int, int, Place, datetime]]
     found = set()
     for budget_id, amount_nano_usd, place, now in asked:
         budget = known.get(budget_id)
-        if budget is None:
+        if budget is None or budget.budget.soft:
             found.add(budget_id)
             continue
         status = status_of(session, budget, now)

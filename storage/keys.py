@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
+from storage.dialects import insert_into
 from storage.errors import KeyNotFoundError
 from storage.holds import QUIET
-from storage.models import KeyRow
+from storage.models import KeyRow, MetaRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,15 @@ PREFIX = "rh"
 ID_BYTES = 6
 SECRET_BYTES = 32
 N_PARTS = 3
+FIRST_KEY = "first_key_made_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What is known of a key; ``allowed_models`` None allows every model.
 
-    ``name`` is the tenant that it spends for; several keys may share one, as in a rotation.
+    ``name`` is the tenant that it spends for; several keys may share one, as in a rotation. What is
+    asked with it counts in the budgets of its ``team`` too.
     """
 
     key_id: str
@@ -44,6 +47,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     allowed_models: tuple[str, ...] | None
+    team: str | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Tell whether the key opens anything at ``now``."""
@@ -75,6 +79,7 @@ def create_key(  # noqa: PLR0913 - the fields of a key
     *,
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] | None = None,
+    team: str | None = None,
 ) -> str:
     """Make a key and give it: the only time that its secret can be read."""
     key_id = secrets.token_hex(ID_BYTES)
@@ -84,12 +89,26 @@ def create_key(  # noqa: PLR0913 - the fields of a key
             id=key_id,
             name=name,
             digest=digest_of(shown, pepper),
+            team=team,
             created_at=now,
             expires_at=expires_at,
             allowed_models=None if allowed_models is None else list(allowed_models),
         )
     )
     return shown
+
+
+def create_first_key(session: Session, name: str, pepper: str, now: datetime) -> str | None:
+    """Make the first key of a ledger and give it; None where one was made before, by anybody."""
+    if session.scalar(select(KeyRow.id).limit(1)) is not None:
+        return None
+    mine = session.execute(
+        insert_into(session, MetaRow)
+        .values(key=FIRST_KEY, value=now.isoformat())
+        .on_conflict_do_nothing()
+        .returning(MetaRow.key)
+    ).one_or_none()
+    return None if mine is None else create_key(session, name, pepper, now)
 
 
 def find_key(session: Session, key_id: str) -> Key | None:
@@ -121,8 +140,8 @@ def rotate_key(
 ) -> str:
     """Make a key in the place of another, which opens until ``old_until``, and give it.
 
-    Name and allowed models stay; the new one does not expire. KeyNotFoundError for one that is not
-    there or is over already.
+    Name, team and allowed models stay; the new one does not expire. KeyNotFoundError for one that
+    is not there or is over already.
     """
     old = find_key(session, key_id)
     if old is None or not old.is_valid(now):
@@ -133,7 +152,9 @@ def rotate_key(
             update(KeyRow).where(KeyRow.id == key_id).values(expires_at=old_until),
             execution_options=QUIET,
         )
-    return create_key(session, old.name, pepper, now, allowed_models=old.allowed_models)
+    return create_key(
+        session, old.name, pepper, now, allowed_models=old.allowed_models, team=old.team
+    )
 
 
 def _key(row: KeyRow) -> Key:
@@ -146,4 +167,5 @@ def _key(row: KeyRow) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         allowed_models=None if models is None else tuple(models),
+        team=row.team,
     )

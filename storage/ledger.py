@@ -47,6 +47,9 @@ class Asked:
     model_asked: str = "auto"
     scopes: tuple[str, ...] = (ORGANISATION,)
     end_user: str | None = None
+    team: str | None = None
+    tags: tuple[str, ...] = ()
+    session: str | None = None
     prompt_text: str | None = None
     keep_query_text: bool = True
 
@@ -290,6 +293,9 @@ def request_values(asked: Asked, now: datetime) -> dict[str, Any]:
         "id": query.query_id,
         "tenant": query.tenant,
         "end_user": asked.end_user,
+        "team": asked.team,
+        "tags": list(asked.tags) or None,
+        "session": asked.session,
         "model_asked": asked.model_asked,
         "answer_kind": query.answer_kind.value,
         "query_sha256": hashlib.sha256(query.text.encode(errors="surrogatepass")).hexdigest(),

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -165,6 +166,9 @@ class RequestRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     end_user: Mapped[str | None]
+    team: Mapped[str | None]
+    tags: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    session: Mapped[str | None]
     model_asked: Mapped[str]
     answer_kind: Mapped[str]
     query_sha256: Mapped[str]
@@ -445,7 +449,11 @@ class OutcomeRow(Base):
 
 
 class BudgetRow(Base):
-    """A limit on a scope's money over a period. One that no longer applies is kept, inactive."""
+    """A limit on a scope's money over a period. One that no longer applies is kept, inactive.
+
+    ``by_command`` says that a command made it; those of the file come and go with it. The limit of
+    a prepaid one is the sum of its grants.
+    """
 
     __tablename__ = "budgets"
     __table_args__ = (
@@ -459,15 +467,33 @@ class BudgetRow(Base):
     limit_nano_usd: Mapped[int]
     time_zone: Mapped[str]
     active: Mapped[bool]
+    soft: Mapped[bool] = mapped_column(server_default=false())
+    by_command: Mapped[bool] = mapped_column(server_default=false())
+
+
+class GrantRow(Base):
+    """Money put into a prepaid budget, or taken back; never changed. A reference counts once."""
+
+    __tablename__ = "grants"
+    __table_args__ = (
+        UniqueConstraint("budget_id", "reference"),
+        CheckConstraint("amount_nano_usd <> 0", name="money"),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    budget_id: Mapped[int] = mapped_column(ForeignKey("budgets.id"))
+    amount_nano_usd: Mapped[int]
+    reference: Mapped[str | None]
+    granted_at: Mapped[datetime]
 
 
 class BudgetWindowRow(Base):
     """The counters of one budget in one window. The start is part of the key: nothing is reset.
 
-    ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here, and
-    ``overshoot_nano_usd`` what providers billed beyond their holds; at every commit
-    ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the highest threshold that
-    was told of.
+    ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here (in a
+    soft budget whatever was used), and ``overshoot_nano_usd`` what providers billed beyond their
+    holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the
+    highest threshold that was told of.
     """
 
     __tablename__ = "budget_windows"
@@ -525,6 +551,7 @@ class KeyRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     digest: Mapped[str]
+    team: Mapped[str | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

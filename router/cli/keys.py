@@ -33,6 +33,9 @@ def create(
     model: Annotated[
         list[str] | None, typer.Option(help="A model that it may use; all without one.")
     ] = None,
+    team: Annotated[
+        str | None, typer.Option(help="Team whose budgets it is under too.", show_default=False)
+    ] = None,
 ) -> None:
     """Make a key and print it: the only time that it can be read."""
     from router.cli.build import utc_now
@@ -46,7 +49,13 @@ def create(
         expires_at = None if days is None else now + timedelta(days=days)
         shown = ledger.write(
             lambda session: create_key(
-                session, name, pepper, now, expires_at=expires_at, allowed_models=model
+                session,
+                name,
+                pepper,
+                now,
+                expires_at=expires_at,
+                allowed_models=model,
+                team=team,
             )
         )
         _tell(shown)
@@ -60,14 +69,16 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     with _opened(config) as (_, ledger, _pepper):
         now = utc_now()
-        table = plain_table("key", "name", "made", "ends", "models")
+        table = plain_table("key", "name", "team", "made", "ends", "models")
         for key in ledger.read(list_keys):
             ends = "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}"
             if not key.is_valid(now):
                 ends = "revoked" if key.revoked_at else f"ended {ends}"
             models = "all" if key.allowed_models is None else ", ".join(key.allowed_models)
             made = f"{key.created_at:%Y-%m-%d}"
-            table.add_row(f"{PREFIX}_{key.key_id}_...", key.name, made, ends, models)
+            table.add_row(
+                f"{PREFIX}_{key.key_id}_...", key.name, key.team or "-", made, ends, models
+            )
         console().print(table)
 
 

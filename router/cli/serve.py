@@ -19,12 +19,15 @@ from router.cli.console import EXIT_PROBLEM, console, errors_shown, fail, say_er
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from router.gateway.config import Config
+
 GRACE_S = 30
 """How long a stopping server waits for requests in flight; they settle either way."""
 
 HEALTH_S = 60
 """How long a worker may be silent, on a busy machine, before it is started anew."""
 
+FIRST_KEY_NAME = "admin"
 PARENT_CHECK_S = 1.0
 BACKLOG = 2048
 
@@ -55,6 +58,7 @@ def serve(
             "Ctrl-C stops it",
             soft_wrap=True,
         )
+        _make_first_key(loaded)
         settings = uvicorn.Config(
             partial(served_app, config, os.getpid() if workers > 1 else None),
             factory=True,
@@ -74,6 +78,27 @@ def serve(
                 server.run(sockets=[listening])
             if not server.started:
                 raise typer.Exit(EXIT_PROBLEM)
+
+
+def _make_first_key(config: Config) -> None:
+    """Make a key and show it, once, where keys are asked for and there is none yet."""
+    pepper = config.auth.pepper
+    if pepper is None or config.auth.keys:
+        return
+    from router.cli.build import open_ledger, utc_now
+    from storage.keys import create_first_key
+
+    ledger = open_ledger(config)
+    try:
+        secret = pepper.get_secret_value()
+        shown = ledger.write(lambda s: create_first_key(s, FIRST_KEY_NAME, secret, utc_now()))
+    finally:
+        ledger.close()
+    if shown is not None:
+        console().print(
+            f"the first key, named {FIRST_KEY_NAME!r}; keep it, it is not shown again:\n{shown}",
+            soft_wrap=True,
+        )
 
 
 def served_app(config: Path, supervisor_pid: int | None = None) -> FastAPI:

@@ -27,10 +27,11 @@ MAX_REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who is asking, and which models they may use; None is every model."""
+    """Who is asking, for which team, and which models they may use; None is every model."""
 
     name: str
     allowed_models: tuple[str, ...] | None = None
+    team: str | None = None
 
 
 EVERYBODY = Tenant(DEFAULT_TENANT)
@@ -65,7 +66,7 @@ class Keyring:
         found = None
         for digest, name in self._tenants.items():
             if compare_digest(digest, given):
-                found = Tenant(name)
+                found = Tenant(name, team=self._settings.teams.get(name))
         return found or await self._of_ledger(shown.decode(errors="replace"))
 
     async def _of_ledger(self, shown: str) -> Tenant | None:
@@ -76,7 +77,7 @@ class Keyring:
         now = self._settings.clock()
         if key is None or not key.opened_by(shown, pepper) or not key.is_valid(now):
             return None
-        return Tenant(key.name, key.allowed_models)
+        return Tenant(key.name, key.allowed_models, key.team)
 
     async def _found(self, key_id: str) -> Key | None:
         """Look a key up, in a thread, unless that was done a moment ago."""

@@ -9,11 +9,12 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from policies.types import AnswerKind
 from router.errors import RequestError
+from router.gateway.config_parts import NAME_PATTERN
 from router.gateway.strict import Strict, nearest, problems
 from router.routing.types import AUTO, ChatRequest, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from router.gateway.dependencies import Caller
     from router.gateway.settings import GatewaySettings
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
 HEADER = b"x-compute-"
 NUMBERS = frozenset({"accuracy_target", "max_cost_usd", "max_latency_s"})
+LISTS = frozenset({"allowed_models", "tags"})
+MAX_TAGS = 8
 
 Object = dict[str, Any]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Label = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Body(Strict):
@@ -41,6 +45,8 @@ class Compute(Body):
     allowed_models: Annotated[list[str], Field(min_length=1)] | None = None
     strategy: Annotated[str, Field(min_length=1)] | None = None
     answer_kind: Annotated[AnswerKind, Field(strict=False)] | None = None
+    tags: Annotated[list[Label], Field(max_length=MAX_TAGS)] | None = None
+    session: Label | None = None
 
     def to_limits(self) -> Limits:
         """Give the limits as the engine knows them."""
@@ -92,7 +98,10 @@ class Asked:
             limits=_within_key(self.model, compute.to_limits(), caller.allowed_models),
             min_max_tokens=settings.min_max_tokens if self.cap is None else None,
             tenant=caller.tenant,
+            team=caller.team,
             user=user,
+            tags=_permitted(compute.tags or (), settings.tags),
+            session=compute.session,
             metadata=metadata or {},
         )
 
@@ -100,7 +109,7 @@ class Asked:
 def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> Compute | None:
     """Read the ``X-Compute-*`` headers, None where there are none.
 
-    Names are those of `Compute` with dashes; models are separated by commas. RequestError, with
+    Names are those of `Compute` with dashes; commas separate models and tags. RequestError, with
     the header in ``param``, for a name that nobody knows, one that comes twice, or a bad value.
     """
     given: dict[str, Any] = {}
@@ -132,7 +141,7 @@ def _header(name: str) -> str:
 
 
 def _value(name: str, text: str) -> object:
-    if name == "allowed_models":
+    if name in LISTS:
         return [part.strip() for part in text.split(",") if part.strip()]
     if name in NUMBERS:
         try:
@@ -161,9 +170,22 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     if model not in {AUTO, *allowed_models}:
         msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
         raise RequestError(msg, param="model", code="model_not_allowed")
+    if not allowed_models:
+        msg = "no model of this key is configured any more; ask the operator for another key"
+        raise RequestError(msg, param="model", code="model_not_allowed")
     asked = limits.allowed_models
     kept = allowed_models if asked is None else tuple(m for m in asked if m in allowed_models)
     if not kept:
         msg = f"this key may use {', '.join(allowed_models)} alone; allow one of them"
         raise RequestError(msg, param="compute.allowed_models", code="model_not_allowed")
     return replace(limits, allowed_models=kept)
+
+
+def _permitted(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
+    """Give each tag once; RequestError for one that the operator does not list."""
+    for tag in tags:
+        if tag not in known:
+            listed = f"use one of: {', '.join(sorted(known))}" if known else "none is"
+            msg = f"the tag {tag!r} is not listed in `tags` of the configuration; {listed}"
+            raise RequestError(msg, param="compute.tags", code="tag_not_allowed")
+    return tuple(dict.fromkeys(tags))

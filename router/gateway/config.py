@@ -29,6 +29,7 @@ from router.gateway.config_parts import (
     BudgetConfig,
     MachineConfig,
     ModelConfig,
+    Name,
     Number,
     Whole,
     double_of,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
+FREE_KINDS = frozenset({"user", "session"})
+"""Kinds of scopes whose names only clients know."""
+
 LEDGERS = ("sqlite://", "postgresql+psycopg://")
 SECRETS = frozenset({"api_key", "key", "pepper", "ledger", "base_url", "webhook", "secret"})
 REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
@@ -58,7 +62,8 @@ class Config(Strict):
     ``strategies`` and ``cascades`` are canonical texts. ``exploration`` is the share of requests
     that go to an arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
     ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
-    nothing. ``max_body_bytes`` and ``request_timeout_s`` bound each request.
+    nothing. Requests may be tagged with ``tags``. ``max_body_bytes`` and ``request_timeout_s``
+    bound each request.
     """
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
@@ -66,6 +71,7 @@ class Config(Strict):
     strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
     cascades: tuple[str, ...] = ()
     budgets: tuple[BudgetConfig, ...] = ()
+    tags: tuple[Name, ...] = ()
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     auth: AuthConfig = Field(default_factory=AuthConfig)
     machine: MachineConfig | None = None
@@ -170,13 +176,25 @@ class Config(Strict):
             raise wrong(message, at=("models", i, "throughput"))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
-        kind, _, name = budget.scope.partition(":")
-        if name and (kind == "user" or (kind == "key" and self.auth.pepper is not None)):
-            return
-        known = [ORGANISATION, *(KEY_SCOPE + name for name in self.key_names)]
-        if budget.scope not in known:
-            message = f"{budget.scope!r} names nothing that spends{nearest(budget.scope, known)}"
-            raise wrong(message, at=("budgets", i, "scope"))
+        if problem := self.scope_problem(budget.scope):
+            raise wrong(problem, at=("budgets", i, "scope"))
+
+    def scope_problem(self, scope: str) -> str | None:
+        """Say why nothing can spend under a budget's scope, None where something can."""
+        kind, _, name = scope.partition(":")
+        if name and kind in FREE_KINDS:
+            return None
+        if name and kind in {"key", "team"} and self.auth.pepper is not None:
+            return None
+        known = [
+            ORGANISATION,
+            *(KEY_SCOPE + name for name in self.key_names),
+            *(f"team:{key.team}" for key in self.auth.keys if key.team is not None),
+            *(f"tag:{tag}" for tag in self.tags),
+        ]
+        if scope in known:
+            return None
+        return f"{scope!r} names nothing that spends{nearest(scope, known)}"
 
     def price_of(self, model: ModelConfig) -> Price:
         """Price of a model of this configuration, from the file or the shipped price map."""
@@ -248,6 +266,8 @@ class Config(Strict):
             min_max_tokens=self.min_max_tokens,
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
+            teams={key.name: key.team for key in self.auth.keys if key.team is not None},
+            tags=frozenset(self.tags),
             pepper=None if pepper is None else pepper.get_secret_value(),
         )
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local/"
 SIMULATED = "simulated/"
+MIN_KEY_LENGTH = 16
+MIN_KEY_VARIETY = 8
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 
 
@@ -161,15 +163,25 @@ class ModelConfig(Strict):
 
 
 class BudgetConfig(Strict):
-    """At most ``limit_usd`` of ``scope`` in each period.
+    """At most ``limit_usd`` of ``scope`` in each period; a ``soft`` one warns and refuses nothing.
 
-    A scope is ``organisation``, ``key:NAME``, or ``user:NAME``, an end user as clients name them.
+    A scope is ``organisation``, or one of the kinds of `router.routing.scopes` with a name, such as
+    ``key:NAME``, or ``user:NAME``, an end user as clients name them.
     """
 
     scope: Annotated[str, Field(min_length=1)]
     limit_usd: Amount
     period: Period
     time_zone: str = "UTC"
+    soft: bool = False
+
+    @field_validator("period")
+    @classmethod
+    def _is_no_balance(cls, period: Period) -> Period:
+        if period is Period.PREPAID:
+            message = "a prepaid budget is made by `rheostat budget grant SCOPE --usd AMOUNT`"
+            raise wrong(message)
+        return period
 
     @field_validator("time_zone")
     @classmethod
@@ -183,7 +195,7 @@ class BudgetConfig(Strict):
     def to_budget(self) -> Budget:
         """Give the budget; what is finer than a nano-USD is cut off."""
         limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
-        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone)
+        return Budget(self.scope, self.period, limit_nano_usd, self.time_zone, self.soft)
 
 
 class AlertsConfig(Strict):
@@ -218,7 +230,20 @@ class KeyConfig(Strict):
     """A static key; its name is the tenant that it stands for."""
 
     name: Name
-    key: Annotated[SecretStr, Field(min_length=1)]
+    team: Name | None = None
+    key: SecretStr
+
+    @field_validator("key")
+    @classmethod
+    def _is_hard_to_guess(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if len(text) < MIN_KEY_LENGTH or len(set(text)) < MIN_KEY_VARIETY:
+            message = (
+                f"a key needs at least {MIN_KEY_LENGTH} characters, {MIN_KEY_VARIETY} of them "
+                "different, that nobody can guess; make one with `openssl rand -hex 24`"
+            )
+            raise wrong(message)
+        return key
 
 
 class AuthConfig(Strict):

@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, the tenant that it is charged to, and the models that it may use.
+    """One request's own id, the tenant and team that it is charged to, and its models.
 
     ``compute`` is what its headers ask of routing.
     """
@@ -59,6 +59,7 @@ class Caller(NamedTuple):
     tenant: str
     allowed_models: tuple[str, ...] | None = None
     compute: Compute | None = None
+    team: str | None = None
 
 
 async def engine_of(request: Request) -> Engine:
@@ -72,10 +73,17 @@ async def settings_of(request: Request) -> GatewaySettings:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Give what the door found out, and what the headers ask; RequestError for a bad header."""
+    """Give what the door found out, and what the headers ask; RequestError for a bad header.
+
+    Models that are no longer configured are nobody's to use.
+    """
     state = request.state
     compute = from_headers(request.scope["headers"])
-    return Caller(state.request_id, state.tenant, state.allowed_models, compute)
+    allowed: tuple[str, ...] | None = state.allowed_models
+    if allowed is not None:
+        configured = (await engine_of(request)).models()
+        allowed = tuple(name for name in allowed if name in configured)
+    return Caller(state.request_id, state.tenant, allowed, compute, state.team)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -99,7 +99,10 @@ class Door:
             await tenant(scope, receive, send_named)
             return
         scope.setdefault("state", {}).update(
-            request_id=request_id, tenant=tenant.name, allowed_models=tenant.allowed_models
+            request_id=request_id,
+            tenant=tenant.name,
+            team=tenant.team,
+            allowed_models=tenant.allowed_models,
         )
         n_bytes = 0
 

@@ -26,6 +26,7 @@ class GatewaySettings:
     With ``pepper`` and ``find_key`` (by public id, may block) the ledger's keys open too.
 
     ``keys`` maps the name of each key, which is its tenant, to the key; None lets everybody in.
+    ``teams`` maps those names to teams, where they have one. A request may say the ``tags``.
     A request without a cap has ``default_max_tokens``, lowered at most to ``min_max_tokens`` where
     money is short. A stream that has nothing to send for ``progress_s`` sends a comment instead.
     """
@@ -34,6 +35,8 @@ class GatewaySettings:
     min_max_tokens: int = 64
     max_body_bytes: int = 16 * MEBIBYTE
     keys: Mapping[str, str] | None = field(default=None, repr=False)
+    teams: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
     pepper: str | None = field(default=None, repr=False)
     find_key: Callable[[str], Key | None] | None = None
     progress_s: float = 3.0

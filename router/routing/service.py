@@ -22,12 +22,13 @@ from router.errors import WebhookError
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.leases import Lease
+from router.routing.scopes import scopes_of
 from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
-from storage.ledger import ORGANISATION, Asked, OpenEntry, Refusal, SettleEntry
+from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -60,12 +61,6 @@ LOG = logging.getLogger("rheostat.service")
 def utc_now() -> datetime:
     """Tell the time: the service's clock."""
     return datetime.now(UTC)
-
-
-def scopes_of(tenant: str, user: str | None = None) -> tuple[str, ...]:
-    """Name the scopes whose budgets a request of ``tenant`` for its end user has to fit."""
-    scopes = (ORGANISATION, f"key:{tenant}")
-    return scopes if user is None else (*scopes, f"user:{user}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +148,7 @@ class RoutingService:
         is out; the cap that a client left open is not lowered here, as it may be for a request.
         """
         choice = self._consider(request)
-        scopes = scopes_of(request.tenant, request.user)
-        status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), scopes)
+        status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
 
@@ -276,8 +270,11 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=scopes_of(request.tenant, request.user),
+            scopes=_scopes(request),
             end_user=request.user,
+            team=request.team,
+            tags=request.tags,
+            session=request.session,
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,
         )
@@ -412,6 +409,16 @@ class RoutingService:
         if done is not None:
             LOG.warning("%s", done)
         self.chooser.follow(self.ledger)
+
+
+def _scopes(request: ChatRequest) -> tuple[str, ...]:
+    return scopes_of(
+        request.tenant,
+        request.user,
+        team=request.team,
+        tags=request.tags,
+        session=request.session,
+    )
 
 
 def _whole(answer: Answer) -> tuple[Chunk, ...]:

@@ -36,7 +36,8 @@ class ChatRequest:
     """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name.
 
     ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
-    None leaves it alone, since the client set it.
+    None leaves it alone, since the client set it. ``tenant`` and ``team`` are the key's; ``user``,
+    ``tags`` and ``session`` are what the client says. All of them name budgets that apply.
     """
 
     request_id: str
@@ -45,7 +46,10 @@ class ChatRequest:
     limits: Limits = field(default_factory=Limits)
     min_max_tokens: int | None = None
     tenant: str = "default"
+    team: str | None = None
     user: str | None = None
+    tags: tuple[str, ...] = ()
+    session: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -40,7 +40,7 @@ def event_of(alert: Alert) -> Event:
     """Give the event of a threshold that a budget passed; amounts are whole nano-USD."""
     facts = alert.status.facts
     start = alert.status.window_start.isoformat()
-    named = f"{facts.scope}\n{facts.period}\n{start}\n{alert.percent}"
+    named = f"{facts.scope}\n{facts.period}\n{start}\n{alert.percent}\n{facts.limit_nano_usd}"
     return _event(
         f"alert_{hashlib.sha256(named.encode()).hexdigest()[:32]}",
         "budget.threshold",
@@ -49,6 +49,7 @@ def event_of(alert: Alert) -> Event:
             "percent": alert.percent,
             "scope": facts.scope,
             "period": facts.period,
+            "soft": alert.status.soft,
             "window_start": start,
             "resets_at": facts.resets_at.isoformat() if facts.resets_at else None,
             "limit_nano_usd": facts.limit_nano_usd,

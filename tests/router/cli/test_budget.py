@@ -33,7 +33,8 @@ def test_status_and_report_agree_after_a_request(cli: Cli, config: Path) -> None
 
 def test_explain_lists_the_limits_of_a_key_the_tightest_first(cli: Cli, config: Path) -> None:
     """Those of other keys are not there; a key that does not exist is named."""
-    keys = "auth: {mode: keys, keys: [{name: a, key: one}, {name: b, key: two}]}\n"
+    keys = "auth: {mode: keys, keys: [{name: a, key: one-0123456789abc}, "
+    keys += "{name: b, key: two-0123456789abc}]}\n"
     more = '  - {scope: "key:a", limit_usd: 0.5, period: week}\n'
     more += '  - {scope: "key:b", limit_usd: 0.1, period: week}\n'
     config.write_text(config.read_text().rstrip() + "\n" + more + keys)
@@ -42,3 +43,44 @@ def test_explain_lists_the_limits_of_a_key_the_tightest_first(cli: Cli, config: 
     unknown = cli("budget", "explain", "c", "--config", config)
     assert unknown.exit_code == 1
     assert "use one of: a, b" in unknown.stderr
+
+
+def test_limits_are_set_granted_and_ended_by_command(cli: Cli, config: Path) -> None:
+    """Beside those of the file, with reasons where it cannot be done."""
+    end = ("--config", config)
+    assert cli("budget", "set", "key:default", "--usd", "0.5", "--period", "month", *end).stdout
+    soft = ("budget", "set", "user:ann", "--usd", "0.000001", "--period", "day", "--soft", *end)
+    assert "soft limit of 0.000001 USD per day" in cli(*soft).stdout
+    for _ in range(2):
+        given = cli("budget", "grant", "organisation", "--usd", "50", "--reference", "p1", *end)
+    assert "booked before; organisation was granted 50 USD in all" in given.stdout
+    assert "p1" in cli("budget", "grants", "organisation", *end).stdout
+    told = json.loads(cli("budget", "status", "--json", *end).stdout)
+    assert {(b["scope"], b["period"], b["soft"]) for b in told} == {
+        ("organisation", "day", False),
+        ("organisation", "prepaid", False),
+        ("key:default", "month", False),
+        ("user:ann", "day", True),
+    }
+    assert "user:ann per day, soft" in cli("budget", "status", *end).stdout
+    assert cli("budget", "end", "user:ann", "--period", "day", *end).exit_code == 0
+    for arguments, reason in (
+        (("set", "organisation", "--usd", "1", "--period", "day"), "change it there"),
+        (("set", "organisation", "--usd", "1", "--period", "year"), "no period 'year'"),
+        (("set", "organisation", "--usd", "one", "--period", "day"), "is no amount"),
+        (("set", "organisation", "--usd", "1e-10", "--period", "week"), "cannot be booked"),
+        (("set", "key:defalt", "--usd", "1", "--period", "day"), "names nothing that spends"),
+        (("set", "key:default", "--usd", "-1", "--period", "day"), "limit of at least 0"),
+        (("end", "user:ann", "--period", "day"), "has no day budget"),
+    ):
+        refused = cli("budget", *arguments, *end)
+        assert (refused.exit_code, reason in refused.stderr.replace("\n", " ")) == (1, True), reason
+
+
+def test_the_file_sends_prepaid_budgets_to_the_command(cli: Cli, config: Path) -> None:
+    """A balance is made by grants alone."""
+    wrong = "  - {scope: organisation, limit_usd: 5, period: prepaid}\n"
+    config.write_text(config.read_text().rstrip() + "\n" + wrong)
+    checked = cli("config", "check", "--config", config)
+    assert checked.exit_code == 1
+    assert "rheostat budget grant" in checked.output.replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -99,3 +100,48 @@ def test_without_a_pepper_there_are_no_keys_in_the_ledger(cli: Cli, config: Path
     for auth in ("{mode: open, pepper: 'a pepper of some length'}", "{mode: keys, pepper: short}"):
         config.write_text(config.read_text().split("auth:")[0].rstrip() + f"\nauth: {auth}\n")
         assert cli("config", "check", "--config", config).exit_code == 1
+
+
+def test_a_team_a_tag_and_a_session_are_limited_beside_the_key(cli: Cli, guarded: Path) -> None:
+    """The key brings its team, the request its tags and session; any of them can refuse."""
+    more = "".join(
+        f'  - {{scope: "{scope}", limit_usd: {limit}, period: total}}\n'
+        for scope, limit in (("team:blue", 2), ("tag:batch", 3), ("session:dear", 0))
+    )
+    text = guarded.read_text().replace("auth:", more + "tags: [batch, night]\nauth:")
+    guarded.write_text(text)
+    made = cli("keys", "create", "acme", "--team", "blue", "--config", guarded)
+    key = made.stdout.splitlines()[0]
+    assert "blue" in cli("keys", "list", "--config", guarded).stdout
+    with open_gateway(guarded) as client:
+        tagged = {"tags": ["batch", "batch"], "session": "s-1"}
+        assert ask(client, key, compute=tagged).status_code == 200
+        refused = ask(client, key, compute={"session": "dear"})
+        assert refused.status_code == 402
+        assert refused.json()["error"]["budget"]["scope"] == "session:dear"
+        unlisted = ask(client, key, compute={"tags": ["day"]})
+        assert (unlisted.status_code, unlisted.json()["error"]["code"]) == (400, "tag_not_allowed")
+        assert "use one of: batch, night" in unlisted.json()["error"]["message"]
+        for wrong in ({"tags": ["a"] * 9}, {"tags": ["no blanks"]}, {"session": "x" * 129}):
+            assert ask(client, key, compute=wrong).json()["error"]["code"] == "invalid_value"
+    explain = ("budget", "explain", "acme", "--json", "--config", guarded)
+    told = json.loads(cli(*explain, "--tag", "batch", "--session", "s-1").stdout)
+    spent = {b["scope"]: b["spent_nano_usd"] for b in told}
+    assert set(spent) == {"organisation", "team:blue", "tag:batch"}
+    assert len(set(spent.values())) == 1
+    assert spent["team:blue"] > 0
+
+
+def test_a_model_that_is_gone_leaves_a_key_its_other_models(cli: Cli, guarded: Path) -> None:
+    """The key of a removed model still serves with what is left, and says so with nothing left."""
+    both = cli("keys", "create", "a", "--model", "small", "--model", "large", "--config", guarded)
+    one = cli("keys", "create", "b", "--model", "large", "--config", guarded)
+    text = guarded.read_text()
+    start, end = text.index("  - name: large"), text.index("strategies:")
+    guarded.write_text(text[:start] + text[end:])
+    with open_gateway(guarded) as client:
+        key = both.stdout.splitlines()[0]
+        assert ask(client, key).json()["compute"]["model"] == "small"
+        assert ask(client, key, model="large").json()["error"]["code"] == "model_not_allowed"
+        refused = ask(client, one.stdout.splitlines()[0])
+        assert (refused.status_code, "configured any more" in refused.text) == (403, True)

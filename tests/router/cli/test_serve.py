@@ -130,3 +130,23 @@ def test_a_missing_model_file_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "rheostat models fetch smollm2-135m" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_the_first_start_shows_a_key_that_opens_and_the_second_shows_none(config: Path) -> None:
+    """With a pepper and no key nobody could ask; the key is printed once."""
+    auth = "auth: {mode: keys, pepper: 'a pepper of some length'}\n"
+    config.write_text(config.read_text().rstrip() + "\n" + auth)
+    with server("--config", config, "--port", 0) as (process, base_url):
+        assert process.stdout is not None
+        assert "it is not shown again" in process.stdout.readline()
+        headers = {"authorization": f"Bearer {process.stdout.readline().strip()}"}
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            assert client.get(f"{base_url}/v1/models", headers=headers).status_code == 200
+            assert client.get(f"{base_url}/v1/models").status_code == 401
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+    with server("--config", config, "--port", 0) as (process, base_url):
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            assert client.get(f"{base_url}/v1/models", headers=headers).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert "shown again" not in process.communicate(timeout=30)[0]

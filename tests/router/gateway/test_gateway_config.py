@@ -102,12 +102,12 @@ def test_references_have_defaults_and_an_escape() -> None:
     """``${NAME:-default}`` also stands in for an empty variable; ``$$`` is a plain dollar."""
     text = (
         "ledger: sqlite:///${DIR:-data}/${FILE:-x.db}\n"
-        "auth: {mode: keys, keys: [{name: a, key: 'pa$$word'}]}\n"
+        "auth: {mode: keys, keys: [{name: a, key: 'pa$$word-0123456789'}]}\n"
         f"models: [{FREE}]"
     )
     config = read(text, FILE="")
     assert config.ledger == "sqlite:///data/x.db"
-    assert config.gateway_settings().keys == {"a": "pa$word"}
+    assert config.gateway_settings().keys == {"a": "pa$word-0123456789"}
 
 
 def test_a_reference_cannot_add_keys() -> None:
@@ -121,7 +121,7 @@ def test_no_secret_is_shown() -> None:
     """Neither ``show``, nor ``repr``, nor an error tells a key or a password."""
     text = (
         "ledger: postgresql+psycopg://me:canary-1@db/ledger\n"
-        "auth: {mode: keys, keys: [{name: a, key: canary-2}]}\n"
+        "auth: {mode: keys, keys: [{name: a, key: canary-2-0123456789}]}\n"
         "models: [{name: a, model: openai/x, api_key: canary-3, "
         "base_url: 'http://u:canary-4@h/v1', price: {free: true}}]\n"
     )
@@ -286,15 +286,25 @@ def test_what_is_shown_can_be_read_again() -> None:
             id="nobody could come in",
         ),
         pytest.param(
-            f"models: [{FREE}]\nauth: {{mode: open, keys: [{{name: a, key: b}}]}}",
+            f"models: [{FREE}]\nauth: {{mode: open, keys: [{{name: a, key: b-0123456789abcdef}}]}}",
             ["auth.mode", "protect nothing"],
             id="keys that protect nothing",
         ),
         pytest.param(
             f"models: [{FREE}]\nauth: {{mode: keys, keys: "
-            "[{name: a, key: b}, {name: c, key: b}]}",
+            "[{name: a, key: b-0123456789abcdef}, {name: c, key: b-0123456789abcdef}]}",
             ["auth.keys", "the same"],
             id="one key with two names",
+        ),
+        pytest.param(
+            f"models: [{FREE}]\nauth: {{mode: keys, keys: [{{name: a, key: sk-1234}}]}}",
+            ["auth.keys[0].key", "at least 16 characters"],
+            id="a key from a manual",
+        ),
+        pytest.param(
+            f"models: [{FREE}]\nauth: {{mode: keys, keys: [{{name: a, key: changemechangeme}}]}}",
+            ["auth.keys[0].key", "8 of them different"],
+            id="a key of one word",
         ),
         pytest.param(
             f"models: [{FREE}]\nledger: mysql://h/d", ["ledger", "sqlite:///"], id="no such ledger"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +15,15 @@ from sqlalchemy import text
 from router.gateway.auth import REMEMBERED_S, Keyring, Tenant
 from router.gateway.settings import GatewaySettings
 from storage.errors import KeyNotFoundError, LedgerUnavailableError
-from storage.keys import create_key, find_key, id_of, list_keys, revoke_key, rotate_key
+from storage.keys import (
+    create_first_key,
+    create_key,
+    find_key,
+    id_of,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -179,3 +188,24 @@ async def test_a_ledger_that_cannot_be_read_is_no_wrong_key(sqlite_ledger: Ledge
     settings = GatewaySettings(keys={}, pepper=PEPPER, find_key=unreachable)
     with pytest.raises(LedgerUnavailableError):
         await Keyring(settings).tenant(f"Bearer {shown}".encode())
+
+
+def test_the_first_key_is_made_once_however_many_begin(ledger: Ledger) -> None:
+    """Gateways that start together make one between them; it opens, and none follows it."""
+
+    def begin(_i: int) -> str | None:
+        return ledger.write(lambda s: create_first_key(s, "admin", PEPPER, NOW))
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [shown for shown in pool.map(begin, range(4)) if shown is not None]
+    assert len(made) == 1
+    (key,) = ledger.read(list_keys)
+    assert key.opened_by(made[0], PEPPER)
+    assert key.name == "admin"
+
+
+def test_a_ledger_with_keys_gets_no_first_one(ledger: Ledger) -> None:
+    """Somebody can ask already, also where the key is over."""
+    shown = Gate(ledger).made()
+    ledger.write(lambda s: revoke_key(s, str(id_of(shown)), NOW))
+    assert ledger.write(lambda s: create_first_key(s, "admin", PEPPER, NOW)) is None
