@@ -64,7 +64,9 @@ def main() -> None:
     if not any("litellm proxy" in rows for rows in rounds):
         print("litellm proxy: left out, it is not installed (pip install 'litellm[proxy]')")
     medians = {
-        name: {key: statistics.median(rows[name][key] for rows in rounds) for key in rounds[0][name]}
+        name: {
+            key: statistics.median(rows[name][key] for rows in rounds) for key in rounds[0][name]
+        }
         for name in rounds[0]
     }
     show(medians)
@@ -105,8 +107,7 @@ def measured(server: servers.Server, n_requests: int) -> dict[str, Row]:
     """Put each load on a server, for each model that it is asked for."""
     idle = {"rss_mb": server.rss_mb, "ready_s": server.ready_s}
     return {
-        name: {**idle, **_loads(server, model, n_requests)}
-        for name, model in server.models.items()
+        name: {**idle, **_loads(server, model, n_requests)} for name, model in server.models.items()
     }
 
 
@@ -191,7 +192,10 @@ def show(rows: dict[str, Row]) -> None:
         if peer is None:
             return
         ratios = [f"{rows[name][key] / peer[key]:.3f}x" for key, _, _ in COLUMNS]
-        print(f"{name.removeprefix('rheostat ')[:6] + ' / litellm':<15}" + "".join(f"{r:>12}" for r in ratios))
+        print(
+            f"{name.removeprefix('rheostat ')[:6] + ' / litellm':<15}"
+            + "".join(f"{r:>12}" for r in ratios)
+        )
 
 
 if __name__ == "__main__":

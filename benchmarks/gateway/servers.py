@@ -176,9 +176,7 @@ def outcomes() -> str:
 
 
 @contextmanager
-def running(
-    command: Sequence[str], folder: Path, cpu: int
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], folder: Path, cpu: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on one CPU, where there are two, until the block ends."""
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - what this benchmark compares

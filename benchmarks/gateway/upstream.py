@@ -59,9 +59,7 @@ class Upstream(asyncio.Protocol):
 
     async def _stream(self, model: str, n_chunks: int) -> None:
         first, chunk, last = pieces(model)
-        self._transport.write(
-            HEAD % (b"text/event-stream", b"transfer-encoding: chunked") + first
-        )
+        self._transport.write(HEAD % (b"text/event-stream", b"transfer-encoding: chunked") + first)
         for sent in range(0, n_chunks, CHUNKS_PER_WRITE):
             self._transport.write(chunk * min(CHUNKS_PER_WRITE, n_chunks - sent))
             await asyncio.sleep(0)
