@@ -91,8 +91,9 @@ def one_round(n_requests: int, program: str | None) -> dict[str, Row]:
         )
         upstream = stack.enter_context(servers.upstream(folder))
         rows.update(measured(upstream, n_requests))
-        with servers.rheostat(folder, upstream.base_url) as ours:
-            rows.update(measured(ours, n_requests))
+        for fitted in (False, True):
+            with servers.rheostat(folder, upstream.base_url, fitted=fitted) as ours:
+                rows.update(measured(ours, n_requests))
         rows["two commits"] = {"p50_ms": 2 * commit_ms(folder / "commit.db")}
         with servers.litellm(folder, upstream.base_url, program) as other:
             if other is not None:

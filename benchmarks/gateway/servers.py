@@ -107,15 +107,20 @@ def upstream(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def rheostat(folder: Path, to: str) -> Iterator[Server]:
-    """Start our gateway with a key of its ledger, two budgets, and a fitted policy in service."""
-    config = folder / "rheostat.yaml"
-    config.write_text(OURS.format(folder=folder, upstream=to, pepper=PEPPER))
+def rheostat(folder: Path, to: str, *, fitted: bool) -> Iterator[Server]:
+    """Start our gateway with a key of its ledger and two budgets.
+
+    ``fitted`` puts a policy in service and asks for `auto`; else a model is named and none decides.
+    """
+    (folder / "rheostat.yaml").write_text(OURS.format(folder=folder, upstream=to, pepper=PEPPER))
     (folder / "outcomes.jsonl").write_text(outcomes())
+    steps = [["keys", "create", "bench"]]
+    if fitted:
+        fit = ["fit", "outcomes.jsonl", "-o", "policy", "--no-derived", "--trials", "5", "--json"]
+        steps += [fit, ["policy", "promote", "policy"]]
     command = [sys.executable, "-c", "from router.cli.main import main; main()"]
-    fit = ["fit", "outcomes.jsonl", "-o", "policy", "--no-derived", "--trials", "5", "--json"]
     key = ""
-    for step in (fit, ["policy", "promote", "policy"], ["keys", "create", "bench"]):
+    for step in steps:
         done = subprocess.run(  # noqa: S603 - our own command
             [*command, *step], cwd=folder, env=environment(), check=True, capture_output=True
         )
@@ -124,7 +129,7 @@ def rheostat(folder: Path, to: str) -> Iterator[Server]:
     with running([*command, "serve", "--port", str(port)], folder, SERVER_CPU) as process:
         base_url = f"http://127.0.0.1:{port}/v1"
         ready_s = wait(base_url, key, "small", process)
-        models = {"rheostat": "small", "rheostat auto": "auto"}
+        models = {"rheostat auto": "auto"} if fitted else {"rheostat": "small"}
         yield Server(models, base_url, key, ready_s, process)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from cost_models.estimates import expected_usd
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm, PricedArm
-from policies import artifacts
 from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
@@ -230,6 +229,8 @@ class Chooser:
         if stored is None:
             self._in_service = None
         elif self._in_service is None or self._in_service.stored_version != stored.version:
+            from policies import artifacts  # noqa: PLC0415 - scikit-learn, only with a fitted policy
+
             fitted = artifacts.from_bytes(stored.artifact)
             policy = adjusted(fitted.policy, self.settings)
             self._in_service = _InService(stored.version, fitted.estimator, policy)
