@@ -32,9 +32,10 @@ check: $(DEV) ## formatting, lint, types, and who may import whom
 docs: $(DEV) ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(DEV) ## measure imports, `rheostat --help`, and the ledger's requests per second
+bench: $(DEV) ## measure imports, `rheostat --help`, the ledger's requests per second, and the gateway
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python -m benchmarks.gateway
 
 faults: $(DEV) ## the long form of the tests of faults: crowds, kill -9, a database that goes away
 	RHEOSTAT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)

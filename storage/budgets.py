@@ -12,6 +12,7 @@ from cost_models.errors import BudgetFacts
 from storage.dialects import insert_into
 from storage.errors import BudgetChangeError
 from storage.models import BudgetRow, BudgetWindowRow
+from storage.statements import BUDGETS_IN_FORCE, BUDGETS_OF_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -137,21 +138,13 @@ def _check_is_free(session: Session, scope: str, period: Period) -> None:
 
 def budgets_in_force(session: Session, scopes: Sequence[str] | None = None) -> list[KnownBudget]:
     """Budgets of ``scopes`` (None: of every scope) in the order in which they are locked."""
-    found = select(
-        BudgetRow.id,
-        BudgetRow.scope,
-        BudgetRow.period,
-        BudgetRow.limit_nano_usd,
-        BudgetRow.time_zone,
-        BudgetRow.soft,
-    ).where(BudgetRow.active)
-    if scopes is not None:
-        found = found.where(BudgetRow.scope.in_(scopes))
+    if scopes is None:
+        found = session.execute(BUDGETS_IN_FORCE)
+    else:
+        found = session.execute(BUDGETS_OF_SCOPES, {"scopes": scopes})
     return [
         KnownBudget(budget_id, Budget(scope, period, limit_nano_usd, time_zone, soft))
-        for budget_id, scope, period, limit_nano_usd, time_zone, soft in session.execute(
-            found.order_by(BudgetRow.id)
-        )
+        for budget_id, scope, period, limit_nano_usd, time_zone, soft in found
     ]
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
-
+from storage import statements
 from storage.budgets import budgets_in_force
-from storage.dialects import insert_into
-from storage.holds import QUIET, holds_row, move, take
+from storage.holds import holds_row, move, take
 from storage.ledger import (
     Settlement,
     attempt_rows,
@@ -23,7 +21,6 @@ from storage.ledger import (
     settled_values,
 )
 from storage.marks import mark
-from storage.models import AttemptRow, CallRow, EntryRow, HoldRow, RequestRow
 from storage.waits import Place
 
 if TYPE_CHECKING:
@@ -60,14 +57,9 @@ def _open(
     session: Session, entries: Sequence[tuple[OpenEntry, datetime]], replica_id: str
 ) -> list[int]:
     requests = [request_values(entry.asked, now) for entry, now in entries]
-    session.execute(insert_into(session, RequestRow).values(requests).on_conflict_do_nothing())
+    session.execute(statements.insert_requests(session), requests)
     rows = [entry_values(entry, replica_id, now) for entry, now in entries]
-    written = session.execute(
-        insert_into(session, EntryRow)
-        .values(rows)
-        .on_conflict_do_nothing(index_elements=["request_id", "attempt"])
-        .returning(EntryRow.id, EntryRow.request_id, EntryRow.attempt)
-    ).all()
+    written = session.execute(statements.insert_entries(session), rows).all()
     if len(written) < len(rows):
         raise _NotPlainError
     ids = {(request_id, attempt): int(entry_id) for entry_id, request_id, attempt in written}
@@ -90,7 +82,7 @@ def _open(
         if not take(session, known, key[1], amounts[key], Place(), now):
             raise _NotPlainError
     if holds:
-        session.execute(insert(HoldRow), holds)
+        session.execute(statements.INSERT_HOLDS, holds)
     mark(session, [now for _, now in entries])
     return entry_ids
 
@@ -106,30 +98,22 @@ def settle_together(
     held = {
         int(entry_id): (int(held_nano_usd), started_at)
         for entry_id, held_nano_usd, started_at in session.execute(
-            select(EntryRow.id, EntryRow.held_nano_usd, EntryRow.started_at)
-            .where(
-                EntryRow.id.in_(ids),
-                EntryRow.finished_at.is_(None),
-                EntryRow.recovered_at.is_(None),
-            )
-            .order_by(EntryRow.id)
-            .with_for_update(key_share=True)
+            statements.OPEN_AND_HELD, {"entry_ids": ids}
         )
     }
     if len(held) < len(ids):
         return None
     session.execute(
-        update(EntryRow),
-        [{"id": settle.entry_id, **settled_values(settle, now)} for settle, now in settles],
-        execution_options=QUIET,
+        statements.SETTLE,
+        [{"of_entry": settle.entry_id, **settled_values(settle, now)} for settle, now in settles],
     )
     _move(session, {settle.entry_id: settle.cost_nano_usd for settle, _ in settles})
     calls: list[dict[str, Any]] = [row for settle, _ in settles for row in call_rows(settle)]
     if calls:
-        session.execute(insert(CallRow), calls)
+        session.execute(statements.INSERT_CALLS, calls)
     attempts: list[dict[str, Any]] = [row for s, _ in settles for row in attempt_rows(s)]
     if attempts:
-        session.execute(insert(AttemptRow), attempts)
+        session.execute(statements.INSERT_ATTEMPTS, attempts)
     mark(session, [started_at for _, started_at in held.values()])
     return [
         Settlement(s.entry_id, s.status, s.cost_nano_usd, held[s.entry_id][0]) for s, _ in settles
@@ -140,9 +124,7 @@ def _move(session: Session, cost_of: dict[int, int]) -> None:
     """Turn what the entries hold into what they cost, each window in one statement."""
     moved: defaultdict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
     for entry_id, budget_id, start, amount in session.execute(
-        select(
-            HoldRow.entry_id, HoldRow.budget_id, HoldRow.window_start, HoldRow.amount_nano_usd
-        ).where(HoldRow.entry_id.in_(list(cost_of)))
+        statements.HOLDS_OF_ENTRIES, {"entry_ids": list(cost_of)}
     ):
         cost = cost_of[entry_id]
         sums = moved[budget_id, start]

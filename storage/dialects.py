@@ -9,13 +9,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Table
     from sqlalchemy.orm import Session
 
     from storage.models import Base
 
 Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
-INSERTS: dict[str, Callable[[type[Base]], Insert]] = {
+INSERTS: dict[str, Callable[[type[Base] | Table], Insert]] = {
     "sqlite": sqlite.insert,
     "postgresql": postgresql.insert,
 }

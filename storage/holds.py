@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, insert, select, tuple_, update
+from sqlalchemy import select, tuple_
 
 from cost_models.errors import BudgetExceededError
+from storage import statements
 from storage.budgets import budgets_in_force, status_of
 from storage.dialects import insert_into
 from storage.errors import HeldBackError
@@ -60,7 +61,7 @@ def hold(  # noqa: PLR0913, PLR0917 - what is held, for whom, where, and when
                     raise _refusal(rest, known.budget_id, amount_nano_usd)
         rows.append(holds_row(entry_id, (known.budget_id, start), amount_nano_usd))
     if rows:
-        session.execute(insert(HoldRow), rows)
+        session.execute(statements.INSERT_HOLDS, rows)
 
 
 def holds_row(entry_id: int, key: tuple[int, datetime], amount_nano_usd: int) -> dict[str, Any]:
@@ -100,24 +101,24 @@ def take(  # noqa: PLR0913, PLR0917 - as `hold`
     now: datetime,
 ) -> bool:
     """Hold an amount in one window if it fits and nobody is ahead; tell whether it was held."""
-    used = BudgetWindowRow.spent_nano_usd + BudgetWindowRow.held_nano_usd + amount_nano_usd
-    limit = used if known.budget.soft else known.budget.limit_nano_usd
-    take = (
-        update(BudgetWindowRow)
-        .where(BudgetWindowRow.budget_id == known.budget_id, BudgetWindowRow.window_start == start)
-        .values(
-            held_nano_usd=BudgetWindowRow.held_nano_usd + amount_nano_usd,
-            highest_limit_nano_usd=case(
-                (BudgetWindowRow.highest_limit_nano_usd < limit, limit),
-                else_=BudgetWindowRow.highest_limit_nano_usd,
-            ),
-        )
+    soft = known.budget.soft
+    limited = amount_nano_usd > 0 and not soft
+    ticket = None if place is None else place.ticket
+    taking = statements.take(
+        limited=limited,
+        queued=limited and place is not None,
+        with_ticket=ticket is not None,
+        soft=soft,
     )
-    if amount_nano_usd > 0 and not known.budget.soft:
-        take = take.where(used <= limit)
-        if place is not None:
-            take = take.where(~others_ahead(known.budget_id, place, now))
-    taken = session.execute(take.returning(BudgetWindowRow.budget_id), execution_options=QUIET)
+    asked = {
+        "of_budget": known.budget_id,
+        "start": start,
+        "amount": amount_nano_usd,
+        "limit": known.budget.limit_nano_usd,
+        "now": now,
+        "ticket": ticket,
+    }
+    taken = session.execute(taking, asked)
     return taken.one_or_none() is not None
 
 
@@ -144,12 +145,8 @@ def settle_holds(
 
     ``charged_before`` says that recovery moved the hold to spent: that charge is then replaced.
     """
-    holds = session.execute(
-        select(HoldRow.budget_id, HoldRow.window_start, HoldRow.amount_nano_usd)
-        .where(HoldRow.entry_id == entry_id)
-        .order_by(HoldRow.budget_id, HoldRow.window_start)
-    ).all()
-    for budget_id, start, amount in holds:
+    holds = session.execute(statements.HOLDS_OF_ENTRIES, {"entry_ids": [entry_id]}).all()
+    for _, budget_id, start, amount in holds:
         charged, held = (amount, 0) if charged_before else (0, amount)
         move(
             session,
@@ -171,14 +168,14 @@ def move(
     """Add to the counters of one window (budget id, start)."""
     budget_id, start = key
     session.execute(
-        update(BudgetWindowRow)
-        .where(BudgetWindowRow.budget_id == budget_id, BudgetWindowRow.window_start == start)
-        .values(
-            spent_nano_usd=BudgetWindowRow.spent_nano_usd + spent,
-            held_nano_usd=BudgetWindowRow.held_nano_usd + held,
-            overshoot_nano_usd=BudgetWindowRow.overshoot_nano_usd + overshoot,
-        ),
-        execution_options=QUIET,
+        statements.MOVE,
+        {
+            "of_budget": budget_id,
+            "start": start,
+            "spent": spent,
+            "held": held,
+            "overshoot": overshoot,
+        },
     )
 
 

@@ -10,14 +10,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from cost_models.types import Usage
-from storage.dialects import insert_into
+from storage import statements
 from storage.errors import EntryExistsError, EntryNotFoundError
-from storage.holds import QUIET, hold, settle_holds
+from storage.holds import hold, settle_holds
 from storage.marks import mark
-from storage.models import AttemptRow, CallRow, EntryRow, EntryStatus, RefusalRow, RequestRow
+from storage.models import EntryRow, EntryStatus, RefusalRow
 from storage.offers import offered_text
 
 if TYPE_CHECKING:
@@ -226,15 +226,7 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
     EntryNotFoundError if nobody opened it.
     """
     opened = session.execute(
-        update(EntryRow)
-        .where(
-            EntryRow.id == settle.entry_id,
-            EntryRow.finished_at.is_(None),
-            EntryRow.reconciled_at.is_(None),
-        )
-        .values(settled_values(settle, now))
-        .returning(EntryRow.held_nano_usd, EntryRow.recovered_at, EntryRow.started_at),
-        execution_options=QUIET,
+        statements.SETTLE_OPEN, {"of_entry": settle.entry_id, **settled_values(settle, now)}
     ).one_or_none()
     if opened is None:
         return _settled_before(session, settle.entry_id)
@@ -244,9 +236,9 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
         session, settle.entry_id, settle.cost_nano_usd, charged_before=recovered_at is not None
     )
     if settle.calls:
-        session.execute(insert(CallRow), call_rows(settle))
+        session.execute(statements.INSERT_CALLS, call_rows(settle))
     if settle.attempts:
-        session.execute(insert(AttemptRow), attempt_rows(settle))
+        session.execute(statements.INSERT_ATTEMPTS, attempt_rows(settle))
     return Settlement(settle.entry_id, settle.status, settle.cost_nano_usd, held_nano_usd)
 
 
@@ -270,16 +262,12 @@ def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
 
 def _write_request(session: Session, asked: Asked, now: datetime) -> None:
     """Write the request's row unless an earlier attempt did."""
-    values = request_values(asked, now)
-    session.execute(insert_into(session, RequestRow).values(values).on_conflict_do_nothing())
+    session.execute(statements.insert_requests(session), [request_values(asked, now)])
 
 
 def _write_entry(session: Session, entry: OpenEntry, replica_id: str, now: datetime) -> int:
     entry_id = session.execute(
-        insert_into(session, EntryRow)
-        .values(entry_values(entry, replica_id, now))
-        .on_conflict_do_nothing(index_elements=["request_id", "attempt"])
-        .returning(EntryRow.id)
+        statements.insert_entries(session), entry_values(entry, replica_id, now)
     ).scalar_one_or_none()
     if entry_id is None:
         raise EntryExistsError(entry.asked.query.query_id, entry.decision.attempt)

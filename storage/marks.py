@@ -9,9 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert
-
-from storage.models import RollupChangeRow
+from storage.statements import INSERT_MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,4 +27,4 @@ def mark(session: Session, times: Iterable[datetime]) -> None:
     """Say that rows of what began at ``times`` change in this transaction."""
     hours = sorted({hour_of(time) for time in times})
     if hours:
-        session.execute(insert(RollupChangeRow), [{"hour": hour} for hour in hours])
+        session.execute(INSERT_MARKS, [{"hour": hour} for hour in hours])

@@ -147,10 +147,12 @@ def build_app(
     questions: Iterable[Posed] = (),
     weights_directory: Path | None = None,
     on_failure: Callable[[RheostatError], object] = lambda _error: None,
+    on_ready: Callable[[], object] = lambda: None,
 ) -> FastAPI:
     """Build the gateway; models are loaded and the ledger is tended when the server starts it.
 
-    ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting.
+    ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting;
+    ``on_ready`` is called when all is loaded.
     """
     from router.gateway.app import create_app
     from storage.keys import find_key
@@ -163,6 +165,7 @@ def build_app(
         except RheostatError as error:
             on_failure(error)
             raise
+        on_ready()
 
     ledger = service.ledger
     settings = replace(

@@ -107,7 +107,7 @@ class ChatMessage(Body):
         given = self.model_fields_set - {"role", "content"}
         extra = {
             name: value
-            for name in type(self).model_fields
+            for name in type(self).__pydantic_fields__
             if name in given and (value := getattr(self, name)) not in (None, [])
         }
         return Message(self.role, self.content, extra)

@@ -31,6 +31,9 @@ ROLE = {"role": "assistant", "content": ""}
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 CLIENT_GONE = 499
 
+MAX_PENDING = 64
+"""So many events are made ahead of a client that reads slowly."""
+
 
 class ClientGoneError(Exception):
     """The client left; nobody reads what would be answered."""
@@ -137,7 +140,7 @@ def _numbered(tool_calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class EventStream(Response):
-    """The response that sends what ``source`` yields, one event at a time.
+    """The response that sends what ``source`` yields; events that come in one go share a write.
 
     ``describe`` gives the event for an error that comes after the first byte. Create it, await
     ``begin``, then return it from the endpoint.
@@ -157,9 +160,11 @@ class EventStream(Response):
         loop = asyncio.get_running_loop()
         self._describe = describe
         self._progress_s = progress_s
-        self._send: asyncio.Future[Send] = loop.create_future()
+        self._opened: asyncio.Future[None] = loop.create_future()
         self._begun: asyncio.Future[None] = loop.create_future()
-        self._is_quiet = True
+        self._pending: list[bytes] = []
+        self._news: asyncio.Future[None] = loop.create_future()
+        self._sent: asyncio.Future[None] = loop.create_future()
         self._watcher: asyncio.Task[None] | None = None
         self._pump = asyncio.create_task(self._run(source))
         self._pump.add_done_callback(lambda _: self._note_begin())
@@ -193,11 +198,15 @@ class EventStream(Response):
                     "headers": self.raw_headers,
                 }
             )
-            self._send.set_result(send)
-            while not (await asyncio.wait({self._pump}, timeout=self._progress_s))[0]:
-                if self._is_quiet:
-                    await send(_body(THINKING))
-                self._is_quiet = True
+            self._opened.set_result(None)
+            while not self._pump.done():
+                waited_for = {self._pump, self._news}
+                came, _ = await asyncio.wait(
+                    waited_for, timeout=self._progress_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                await send(_body(self._collected() if came else THINKING))
+            if self._pending:
+                await send(_body(self._collected()))
             if not self._pump.cancelled():
                 error = self._pump.exception()
                 if error is not None:
@@ -210,9 +219,23 @@ class EventStream(Response):
         async with aclosing(source):
             async for event in source:
                 self._note_begin()
-                send = await self._send
-                self._is_quiet = False
-                await send(_body(event))
+                await self._opened
+                self._pending.append(event)
+                if not self._news.done():
+                    self._news.set_result(None)
+                if len(self._pending) >= MAX_PENDING:
+                    await self._sent
+
+    def _collected(self) -> bytes:
+        """Take what was made since the last time, and let more be made."""
+        block = b"".join(self._pending)
+        self._pending.clear()
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        if not self._sent.done():
+            self._sent.set_result(None)
+        self._sent = loop.create_future()
+        return block
 
     async def _stop(self) -> None:
         """End the work, if it is still under way, and wait until it has let go."""

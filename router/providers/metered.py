@@ -145,14 +145,24 @@ class Meter:
             chunks = self._provider.stream(flight.request, flight.tally)
             try:
                 while True:
-                    async with self._in_time():
-                        chunk = await anext(chunks, None)
+                    chunk = await self._next(chunks)
                     if chunk is None:
                         return
                     yield chunk
             finally:
                 if isinstance(chunks, AsyncGenerator):
                     await chunks.aclose()
+
+    async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
+        """Await the next piece, None after the last; the deadline ends it as in `_in_time`."""
+        limit = asyncio.timeout(self._left_s)
+        try:
+            async with limit:
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self._too_late() from error
 
     @contextmanager
     def _flight(self, request: SampleRequest, role: CallRole) -> Iterator[_Flight]:
@@ -242,16 +252,23 @@ class Meter:
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
         """Cancel what runs inside at the deadline, and say so as an upstream timeout."""
-        deadline = self.allowance.deadline
-        limit = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
+        limit = asyncio.timeout(self._left_s)
         try:
             async with limit:
                 yield
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            msg = "the request's deadline came before the answer; allow more time or a faster arm"
-            raise ProviderTimeoutError(self.model, msg) from error
+            raise self._too_late() from error
+
+    @property
+    def _left_s(self) -> float | None:
+        deadline = self.allowance.deadline
+        return None if deadline is None else deadline - time.monotonic()
+
+    def _too_late(self) -> ProviderTimeoutError:
+        msg = "the request's deadline came before the answer; allow more time or a faster arm"
+        return ProviderTimeoutError(self.model, msg)
 
 
 def _fit(what: str, cap: int | None, used: int, asked: int) -> None:

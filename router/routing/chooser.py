@@ -15,7 +15,6 @@ import numpy as np
 from cost_models.estimates import expected_usd
 from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm, PricedArm
-from policies import artifacts
 from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
@@ -300,6 +299,8 @@ class Chooser:
             self._tried = _Tried(tried.policy, share)
 
     def _ready(self, stored: StoredPolicy) -> _InService:
+        from policies import artifacts  # noqa: PLC0415 - scikit-learn, only with a fitted policy
+
         fitted = artifacts.from_bytes(stored.artifact)
         policy = adjusted(fitted.policy, self.settings)
         return _InService(stored.version, fitted.estimator, policy)
