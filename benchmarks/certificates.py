@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.certificates import certify, conformal_gate
+from policies.cross_validation import CrossValidation, Parameters
 from policies.outcomes import read_outcomes
-from policies.tuning import CrossValidation, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,12 +14,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # sh
 
 from policies.artifacts import FittedPolicy, assemble
 from policies.base import Limits
+from policies.cross_validation import CrossValidation
 from policies.difficulty import canonical_order, check_outcomes
 from policies.evaluation import baselines, calibration, column_means, replay
 from policies.matrix import OutcomeMatrix
 from policies.recipes import propose
 from policies.studies import StudyPlace
-from policies.tuning import CrossValidation, Goal, tune
+from policies.tuning import Goal, tune
 from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from planted import ARMS, BEST, COST_USD, LARGE, P_RIGHT, kind_of, planted
 
 from cost_models.types import Arm, PricedArm
 from policies.base import Forecast, Limits
+from policies.cross_validation import CrossValidation, Parameters
 from policies.evaluation import calibration
 from policies.outcomes import OutcomeTable, read_outcomes
 from policies.training import Training, train
-from policies.tuning import CrossValidation, Goal, Parameters
+from policies.tuning import Goal
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PRICE = 5.0

@@ -11,9 +11,10 @@ from planted import COST_USD, LARGE, P_RIGHT, SMALL, kind_of, planted
 from scipy.optimize import linprog
 
 from policies.base import Limits
+from policies.cross_validation import CrossValidation, FrontierPoint, Parameters
 from policies.errors import OutcomeError
 from policies.studies import StudyPlace
-from policies.tuning import CrossValidation, FrontierPoint, Goal, Parameters, select, tune
+from policies.tuning import Goal, select, tune
 from policies.utility import UtilityPolicy
 
 if TYPE_CHECKING:
