@@ -98,6 +98,7 @@ def forecast_of(
         quality=prediction.quality,
         in_distribution=prediction.in_distribution,
         offered=data.recorded,
+        features=prediction.features,
     )
 
 
@@ -120,6 +121,7 @@ class _Assessment:
         self.seed = seed
         self.prediction = fitted.estimator.predict(self.data.texts, self.data.arms)
         self.forecast = forecast_of(fitted, self.data, self.prediction)
+        self.valued = self.policy.valued(self.forecast)
         self.n_recorded = self.data.n_recorded
 
     def document(self) -> Plain:
@@ -176,19 +178,20 @@ class _Assessment:
         return {**value, "calls_per_query": float(calls.mean())}
 
     def _frontier(self) -> list[Plain]:
-        """Replay the utility rule at shadow prices from 0 to where only the cheapest is left."""
+        """Replay the policy at shadow prices from 0 to where only the cheapest is left."""
         gap = self._two_arms()
         if self.accuracy_only and gap is not None:
             return self._shares(*gap)
-        feasible = self.forecast.feasible(Limits())
-        index = np.arange(len(feasible))
         screened_out = frozenset(map(Arm.parse, self.fitted.manifest.get("screened_out", ())))
         free = replace(self.policy, accuracy_target=None, left_out=screened_out)
+        outcomes = [
+            np.nan_to_num(values)
+            for values in (self.data.quality, self.data.cost_usd, self.data.calls)
+        ]
         points = []
         for price in self._prices():
-            policy = replace(free, shadow_price_per_usd=price)
-            arm = policy.preferred(self.forecast, feasible, Limits())
-            right, spent = self.data.quality[index, arm], self.data.cost_usd[index, arm]
+            p = replace(free, shadow_price_per_usd=price).probability(self.forecast, Limits())
+            right, spent, calls = ((p * values).sum(axis=1) for values in outcomes)
             low, high = bootstrap_mean(right, self.seed)
             points.append(
                 {
@@ -196,14 +199,14 @@ class _Assessment:
                     "accuracy": float(right.mean()),
                     "accuracy_interval": [low, high],
                     "cost_usd_per_query": float(spent.mean()),
-                    "calls_per_query": float(self.data.calls[index, arm].mean()),
+                    "calls_per_query": float(calls.mean()),
                 }
             )
         return points
 
     def _shares(self, weak: int, strong: int) -> list[Plain]:
         """Accuracy-only frontier of two arms: the shadow price is what a strong call must gain."""
-        gain = self.prediction.quality[:, strong] - self.prediction.quality[:, weak]
+        gain = self.valued[:, strong] - self.valued[:, weak]
         quality = self.data.quality
         points = []
         for price in np.quantile(gain, np.linspace(0.0, 1.0, N_POINTS)).tolist():
@@ -240,7 +243,7 @@ class _Assessment:
         if two is None:
             return None
         weak, strong = two
-        gain = self.prediction.quality[:, strong] - self.prediction.quality[:, weak]
+        gain = self.valued[:, strong] - self.valued[:, weak]
         return gap_recovery(gain, self.data.quality[:, weak], self.data.quality[:, strong])
 
     def _calibration(self) -> dict[str, Plain]:

@@ -120,13 +120,13 @@ class CrossValidation:
             raise OutcomeError(SOURCE, msg, column="cost_usd")
         self.quality = quality
         self.cost_usd = cost_usd
-        self._texts = texts
+        self.texts = texts
         self._seed = seed
         self._encoded = encode(texts, Parameters().estimator(seed).n_buckets)
         self._folds: dict[int, tuple[Fold, ...]] = {}
         self._predicted: dict[Parameters, NDArray[np.float64]] = {}
         default = Parameters()
-        folds = self._split(default)
+        folds = self.folds(default)
         penalties = default.estimator(seed).penalties
         self.expected_cost_usd = cross_amount(folds, cost_usd, arms, penalties)[0]
         self.best_fixed = self._best_fixed()
@@ -135,12 +135,23 @@ class CrossValidation:
         """Give calibrated out-of-fold probabilities, shape (n, n_arms)."""
         parameters = replace(parameters, pruned=False)
         if parameters not in self._predicted:
-            folds = self._split(parameters)
+            folds = self.folds(parameters)
             penalties = parameters.estimator(self._seed).penalties
             score = success_scores(folds, self.quality, self.arms, penalties)
             found = cross_calibrated(folds, score, self.quality, self.arms)
             self._predicted[parameters] = found
         return self._predicted[parameters]
+
+    def of_queries(self, index: NDArray[np.intp]) -> CrossValidation:
+        """Take some queries alone; OutcomeError if none of them is graded and priced."""
+        return CrossValidation(
+            [self.texts[i] for i in index],
+            self.quality[index],
+            self.cost_usd[index],
+            self.arms,
+            self._seed,
+            n_recorded=self.n_recorded,
+        )
 
     def forecast(self, predicted: NDArray[np.float64]) -> Forecast:
         """Give what a policy sees of the replayed ``rows``; only recorded arms are offered."""
@@ -155,7 +166,7 @@ class CrossValidation:
     def digest(self) -> str:
         """SHA-256 of texts, arms, qualities and costs, in their order."""
         arms = [str(arm) for arm in self.arms]
-        found = hashlib.sha256(repr((list(self._texts), arms, self.n_recorded)).encode())
+        found = hashlib.sha256(repr((list(self.texts), arms, self.n_recorded)).encode())
         for values in (self.quality, self.cost_usd):
             found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
         return found.hexdigest()
@@ -191,7 +202,7 @@ class CrossValidation:
 
     def components(self) -> tuple[int, ...]:
         """Numbers of topics to try: more than 32 only where a fit with them is quick enough."""
-        cells = len(self._texts) * len(self.arms)
+        cells = len(self.texts) * len(self.arms)
         default = Parameters().n_components
         return tuple(
             n for n in COMPONENTS if n <= default or cells * float(50 + 2 * n) ** 2 <= MAX_WORK
@@ -213,10 +224,11 @@ class CrossValidation:
         beaten = np.count_nonzero(no_worse & better, axis=0).tolist()
         return frozenset(arm for arm, lost in zip(self.arms, list(beaten), strict=True) if lost)
 
-    def _split(self, parameters: Parameters) -> tuple[Fold, ...]:
+    def folds(self, parameters: Parameters) -> tuple[Fold, ...]:
+        """Give the folds, features fitted inside each."""
         if parameters.n_components not in self._folds:
             estimator = parameters.estimator(self._seed)
-            self._folds[parameters.n_components] = estimator.split(self._texts, self._encoded)[0]
+            self._folds[parameters.n_components] = estimator.split(self.texts, self._encoded)[0]
         return self._folds[parameters.n_components]
 
     def _best_fixed(self) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from cost_models.types import Arm
 
+    Replayed = Callable[[Sequence[float]], tuple[FrontierPoint, ...]]
+
 OBJECTIVES = ("replay loss", "relative log loss")
 SOFTWARE = ("rheostat", "numpy", "scikit-learn", "optuna")
 
@@ -213,7 +215,8 @@ def tune(  # noqa: PLR0913 - a study has this many sides
     name = place.name or task.name
     with place.helped(name, task):
         parameters = task.work(place, name, stays=True, progress=progress)
-    found = _refined(data, goal, parameters, _search(data, goal, parameters))
+    coarse = _search(data, goal, parameters)
+    found = _refined(data, goal, _by_rule(data, parameters, coarse.left_out), coarse)
     fixed = _fixed(data, goal)
     best = found if fixed is None or found.loss < fixed.loss else fixed
     return Tuned(
@@ -263,21 +266,44 @@ class _Found:
     frontier: tuple[FrontierPoint, ...]
 
 
+def best_price(
+    data: CrossValidation, goal: Goal, replay: Replayed
+) -> tuple[FrontierPoint, tuple[FrontierPoint, ...]]:
+    """Find the shadow price at which a policy serves ``goal`` best; also gives its frontier.
+
+    ``replay`` gives the policy's out-of-fold frontier at shadow prices.
+    """
+    found = _refined(data, goal, replay, _scan(data, goal, replay))
+    return found.point, found.frontier
+
+
 def _search(data: CrossValidation, goal: Goal, parameters: Parameters) -> _Found:
     """Find the shadow price that serves the goal best with an estimator's predictions."""
+    left_out = _left_out(data, parameters)
+    return replace(_scan(data, goal, _by_rule(data, parameters, left_out)), left_out=left_out)
+
+
+def _left_out(data: CrossValidation, parameters: Parameters) -> frozenset[Arm]:
+    return data.dominated() if parameters.pruned else frozenset()
+
+
+def _by_rule(data: CrossValidation, parameters: Parameters, left_out: frozenset[Arm]) -> Replayed:
+    predicted = data.predict(parameters)
+    return lambda prices: data.frontier(predicted, prices, left_out)
+
+
+def _scan(data: CrossValidation, goal: Goal, replay: Replayed) -> _Found:
     given = goal.shadow_price_per_usd
-    left_out = data.dominated() if parameters.pruned else frozenset()
-    prices = data.prices() if given is None else (given,)
-    points = data.frontier(data.predict(parameters), prices, left_out)
+    points = replay(data.prices() if given is None else (given,))
     index, loss = select(goal, points, data.fixed(data.best_fixed))
-    return _Found(points[index], loss, left_out, points)
+    return _Found(points[index], loss, frozenset(), points)
 
 
-def _refined(data: CrossValidation, goal: Goal, parameters: Parameters, found: _Found) -> _Found:
+def _refined(data: CrossValidation, goal: Goal, replay: Replayed, found: _Found) -> _Found:
     """Search again around the best price: a grid may step over the edge of the goal."""
     if goal.shadow_price_per_usd is not None:
         return found
-    predicted, plain = data.predict(parameters), data.fixed(data.best_fixed)
+    plain = data.fixed(data.best_fixed)
     for _ in range(REFINEMENTS):
         prices = [point.shadow_price_per_usd for point in found.frontier]
         at = prices.index(found.point.shadow_price_per_usd)
@@ -287,10 +313,12 @@ def _refined(data: CrossValidation, goal: Goal, parameters: Parameters, found: _
             for low, high in itertools.pairwise(near)
             for price in np.linspace(low, high, N_BETWEEN + 2)[1:-1].tolist()
         } - set(prices)
-        added = data.frontier(predicted, sorted(between), found.left_out)
-        points = sorted((*found.frontier, *added), key=lambda point: point.shadow_price_per_usd)
+        points = sorted(
+            (*found.frontier, *replay(sorted(between))),
+            key=lambda point: point.shadow_price_per_usd,
+        )
         index, loss = select(goal, points, plain)
-        found = _Found(points[index], loss, found.left_out, tuple(points))
+        found = replace(found, point=points[index], loss=loss, frontier=tuple(points))
     return found
 
 

@@ -62,6 +62,13 @@ class UtilityPolicy:
             reason = "explored at random"
         return decision(forecast, picked, propensity, self.version, reason)
 
+    def valued(self, forecast: Forecast) -> NDArray[np.float64]:
+        """Give the quality that the rule takes for each arm's, shape (n, n_arms)."""
+        if forecast.quality is None:
+            msg = "nothing was predicted of these queries"
+            raise ValueError(msg)
+        return forecast.quality
+
     def preferred(
         self, forecast: Forecast, feasible: NDArray[np.bool_], limits: Limits
     ) -> NDArray[np.intp]:

@@ -261,6 +261,7 @@ class _Logged:
             cost_usd=cost_usd,
             quality=prediction.quality,
             in_distribution=prediction.in_distribution,
+            features=prediction.features,
         )
 
     def log(self, right: float, price: float) -> Log:
