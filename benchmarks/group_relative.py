@@ -100,12 +100,12 @@ def measured(row: Row, arguments: argparse.Namespace) -> tuple[dict[str, Figures
 def report(row: Row, arguments: argparse.Namespace) -> None:
     """Print one row of outcomes: means over parts."""
     found, taken = measured(row, arguments)
-    print(f"{row.name}")
+    print(row.name, flush=True)
     for name, figures in found.items():
         shown = "  ".join(f"{figure} {np.mean(values):.4f}" for figure, values in figures.items())
-        print(f"  {name:28} {shown}")
+        print(f"  {name:28} {shown}", flush=True)
     if taken:
-        print(f"  best took: {', '.join(taken)}")
+        print(f"  best took: {', '.join(taken)}", flush=True)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from policies.errors import OutcomeError
 from policies.evaluation import (
     SOURCE,
     baselines,
-    bootstrap_mean,
+    bootstrap_means,
     calibration,
     column_means,
     replay,
@@ -188,21 +188,24 @@ class _Assessment:
             np.nan_to_num(values)
             for values in (self.data.quality, self.data.cost_usd, self.data.calls)
         ]
-        points = []
-        for price in self._prices():
+        prices, rights, points = self._prices(), [], []
+        for price in prices:
             p = replace(free, shadow_price_per_usd=price).probability(self.forecast, Limits())
             right, spent, calls = ((p * values).sum(axis=1) for values in outcomes)
-            low, high = bootstrap_mean(right, self.seed)
+            rights.append(right)
             points.append(
                 {
                     "shadow_price": price,
                     "accuracy": float(right.mean()),
-                    "accuracy_interval": [low, high],
                     "cost_usd_per_query": float(spent.mean()),
                     "calls_per_query": float(calls.mean()),
                 }
             )
-        return points
+        intervals = bootstrap_means(np.column_stack(rights), self.seed)
+        return [
+            {**point, "accuracy_interval": list(interval)}
+            for point, interval in zip(points, intervals, strict=True)
+        ]
 
     def _shares(self, weak: int, strong: int) -> list[Plain]:
         """Accuracy-only frontier of two arms: the shadow price is what a strong call must gain."""

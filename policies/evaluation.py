@@ -132,11 +132,17 @@ def replay(
 
 def bootstrap_mean(values: NDArray[np.float64], seed: int) -> Interval:
     """Give the 95 % percentile bootstrap interval of a mean (Efron 1979)."""
+    return bootstrap_means(values[:, None], seed)[0]
+
+
+def bootstrap_means(values: NDArray[np.float64], seed: int) -> list[Interval]:
+    """Give such an interval for each column of (n, k) values; rows are drawn together."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    means = np.array([values[rng.integers(0, n, n)].mean() for _ in range(N_RESAMPLES)])
-    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
+    drawn = (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_RESAMPLES))
+    means = np.array([counts @ values / n for counts in drawn])
+    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def baselines(

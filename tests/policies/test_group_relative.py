@@ -33,7 +33,7 @@ NEW = Arm("new", "direct")
 
 
 def features(texts: tuple[str, ...]) -> np.ndarray:
-    """A column of ones, and one that marks each kind."""
+    """Make a column of ones, and one that marks each kind."""
     kinds = [list(BEST).index(kind_of(text)) for text in texts]
     return np.hstack([np.ones((len(texts), 1)), np.eye(3)[kinds]])
 
@@ -53,7 +53,7 @@ def groups(n: int, seed: int = 0) -> Groups:
 
 
 def forecast(texts: tuple[str, ...], **changed: object) -> Forecast:
-    """What is expected of the arms: alike in quality, at what they cost."""
+    """Expect the arms to be alike in quality, at what they cost."""
     cost = np.tile([COST_USD[arm] for arm in ARMS], (len(texts), 1))
     made = Forecast(ARMS, cost, np.full(cost.shape, 0.5), features=features(texts))
     return replace(made, **changed)  # type: ignore[arg-type]  # a test's fields
