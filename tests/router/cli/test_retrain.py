@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 from planted import ODD, planted
 
 from policies.outcomes import OutcomeTable
+from router.gateway.config import load
+from storage.studies import open_studies
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
+    from optuna.trial import FrozenTrial
 
 
 @pytest.fixture
@@ -37,6 +41,15 @@ def history(cli: Cli, config: Path, tmp_path: Path) -> Path:
     return config
 
 
+def studies(config: Path) -> list[list[FrozenTrial]]:
+    """Read the complete trials of every study in the ledger's database."""
+    with open_studies(load(config).ledger) as storage:
+        return [
+            storage.get_all_trials(study._study_id, states=(TrialState.COMPLETE,))  # noqa: SLF001 - Optuna has no other way
+            for study in storage.get_all_studies()
+        ]
+
+
 def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(
     cli: Cli, history: Path
 ) -> None:
@@ -50,6 +63,7 @@ def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(
     told = json.loads(again.stdout)
     assert (told["promoted"], told["better"]) == (False, False)
     assert "which is in service" in told["rival"]
+    assert [len(trials) for trials in studies(history)] == [1, 1]
     listed = cli("policy", "list", "--config", history).stdout
     assert listed.count("shadow_price_per_usd=5") == 2
     assert f"{told['version']} (in service)" not in listed
