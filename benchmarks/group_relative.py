@@ -1,11 +1,13 @@
 """The utility policy against the group-relative one, on recorded outcomes and the same folds.
 
-Usage: python benchmarks/group_relative.py [--rows NAME ...] [--folds 2] [--seeds 1] [--trials 10]
+Usage: python benchmarks/group_relative.py [--rows NAME ...] [--folds 2] [--seeds 1] [--trials 5]
+       [--settings]
 
 Queries are cut by a hash of their text. On the others, both policies are fitted with the same
 estimator, as ``rheostat fit --policy`` does; then both are judged on the part. Accuracies are the
-highest within a share of the best fixed arm's cost. The last rows take other settings of the
-learner, on the same folds. Data is looked for as in ``routing.py``; without it nothing runs.
+highest within a share of the best fixed arm's cost. ``--settings`` adds the learner with GRPO's
+division by the spread, and with a reference that is nearly uniform. Data is looked for as in
+``routing.py``; without it nothing runs.
 """
 
 from __future__ import annotations
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
     from policies.outcomes import OutcomeTable
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
-SETTINGS = {
-    "group-relative": GroupSettings(),
+OTHERS = {
     "- by spread": GroupSettings(by_spread=True),
     "- reference nearly uniform": GroupSettings(temperature=10.0, kl=0.02),
 }
@@ -78,11 +79,14 @@ def measured(row: Row, arguments: argparse.Namespace) -> tuple[dict[str, Figures
             ]
             place = StudyPlace(InMemoryStorage(), "shared")
             plain = Training(trials=arguments.trials, derived=True, study=place)
-            runs = {"utility": plain}
-            for name, settings in SETTINGS.items():
-                runs[name] = replace(plain, kind=PolicyKind.GROUP_RELATIVE, group=settings)
-            if arguments.best:
-                runs["best"] = replace(plain, kind=PolicyKind.BEST)
+            learner = replace(plain, kind=PolicyKind.GROUP_RELATIVE)
+            runs = {
+                "utility": plain,
+                "group-relative": learner,
+                "best": replace(plain, kind=PolicyKind.BEST),
+            }
+            if arguments.settings:
+                runs |= {name: replace(learner, group=group) for name, group in OTHERS.items()}
             for name, training in runs.items():
                 document, took, manifest = judged(*tables, training, verified=row.verified)
                 figures = {**figures_of(document), "CPU s": took}
@@ -114,8 +118,8 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=[row.name for row in ROWS])
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--best", action="store_true", help="Also fit with ``--policy best``.")
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--settings", action="store_true", help="Also fit with other settings.")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         print(f"skipped: no recorded outcomes in {DATA}; set RHEOSTAT_DATA")

@@ -22,7 +22,7 @@ from policies.group_relative import (
     fit_correction,
     learned_policy,
 )
-from policies.tuning import best_price, standard_error
+from policies.tuning import best_price
 from policies.types import PolicyKind
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def compete(  # noqa: PLR0913 - a comparison has this many sides
         float(by_rule.mean()),
         float(learned.mean()),
         float(gain.mean()),
-        standard_error(gain),
+        float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else 0.0,
         len(gain),
     )
 

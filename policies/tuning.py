@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 
 from policies.cross_validation import CrossValidation, FrontierPoint, Parameters
-from policies.evaluation import calibration
+from policies.evaluation import bootstrap_lower, calibration
 from policies.studies import Course, StudyPlace, join_study, quiet, run_study
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ SOFTWARE = ("rheostat", "numpy", "scikit-learn", "optuna")
 
 N_BETWEEN = 4
 REFINEMENTS = 3
-CAUTION = 0.5
+CAUTION = 0.31
+"""Chance that a bootstrapped accuracy is below its lower bound: half a standard error."""
+BOOTSTRAP_SEED = 0
 INFEASIBLE = 10.0
 LOG_LOSS_WEIGHT = 3.0
 MAX_DOUBLINGS = 8
@@ -48,8 +50,8 @@ MAX_RELATIVE = 3.0
 class Goal:
     """What a policy is tuned for; at most one is given, with none it is *balanced*.
 
-    ``accuracy_target`` in (0, 1]: the least cost at which accuracy, less half its standard error,
-    reaches it. ``budget_usd_per_query`` > 0: the most accuracy at that mean cost.
+    ``accuracy_target`` in (0, 1]: the least cost at which a bootstrap lower bound of accuracy, 69 %
+    one-sided, reaches it. ``budget_usd_per_query`` > 0: the most accuracy at that mean cost.
     ``shadow_price_per_usd`` >= 0: right answers that a USD must buy, as given. Balanced: the least
     cost at which the accuracy of the best fixed arm is kept, on the queries that both answered.
     """
@@ -113,26 +115,22 @@ def select(goal: Goal, points: Sequence[FrontierPoint], plain: FrontierPoint) ->
         missing = np.maximum(0.0, cost - goal.budget_usd_per_query) / unit
         loss = -accuracy
     else:
-        reached = [_slack(goal, point, plain) for point in points]
-        missing = np.maximum(0.0, -np.array(reached))
+        missing = np.maximum(0.0, -_slack(goal, points, plain))
         loss = cost / unit
     worst = np.where(missing > 0, INFEASIBLE * (1.0 + missing), loss)
     best = int(np.lexsort((cost, worst))[0])
     return best, float(worst[best])
 
 
-def _slack(goal: Goal, point: FrontierPoint, plain: FrontierPoint) -> float:
-    """By how much a point reaches an accuracy target, or the best fixed arm's accuracy."""
+def _slack(
+    goal: Goal, points: Sequence[FrontierPoint], plain: FrontierPoint
+) -> NDArray[np.float64]:
+    """By how much points reach an accuracy target, or the best fixed arm's accuracy."""
+    right = np.column_stack([point.right for point in points])
     if goal.accuracy_target is not None:
-        error = standard_error(point.right)
-        return point.accuracy - CAUTION * error - goal.accuracy_target
-    difference = (point.right - plain.right)[~np.isnan(plain.right)]
-    return float(difference.mean())
-
-
-def standard_error(values: NDArray[np.float64]) -> float:
-    """Give the standard error of a mean; 0 for fewer than two values."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+        return bootstrap_lower(right, CAUTION, BOOTSTRAP_SEED) - goal.accuracy_target
+    both = ~np.isnan(plain.right)
+    return np.asarray((right[both] - plain.right[both, None]).mean(axis=0))
 
 
 @dataclass(frozen=True, slots=True)
