@@ -49,7 +49,7 @@ class GroupSettings:
     temperature: float = 0.003
     kl: float = 0.1
     entropy: float = 0.0
-    ridge: float = 1e-4
+    ridge: float = 1e-3
     by_spread: bool = False
     steps: int = 200
     rate: float = 0.05

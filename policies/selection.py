@@ -95,7 +95,8 @@ def select_policy(  # noqa: PLR0913 - a choice has this many sides
     """Give the utility policy that was tuned, or learn the group-relative one beside it.
 
     ``features`` gives those of the final estimator for the queries of ``data``. Arms in ``never``
-    are left out by either policy.
+    are left out by either policy. Both compete at the utility policy's price; where that is a
+    single arm, which has none, by accuracy alone.
     """
     plain = Selected(
         PolicyKind.UTILITY,
@@ -129,8 +130,9 @@ def select_policy(  # noqa: PLR0913 - a choice has this many sides
     contest = compete(
         data,
         tuned.parameters,
-        replace(utility, shadow_price_per_usd=price),
-        left_out,
+        utility,
+        replace(utility, shadow_price_per_usd=price, left_out=left_out),
+        0.0 if fixed else price,
         settings=settings,
         seed=seed,
     )
@@ -217,15 +219,17 @@ def compete(  # noqa: PLR0913 - a comparison has this many sides
     data: CrossValidation,
     parameters: Parameters,
     utility: UtilityPolicy,
-    left_out: frozenset[Arm],
+    rival: UtilityPolicy,
+    price_per_usd: float,
     *,
     settings: GroupSettings | None = None,
     seed: int = 0,
 ) -> Contest | None:
-    """Score both policies at the price of ``utility``, without exploring, part by part.
+    """Score both policies at a price, without exploring, part by part.
 
-    ``left_out`` is for the group-relative policy. The estimator's parameters and the price are
-    those tuned on all queries, the same for both. None where there is nothing to hold out.
+    ``rival`` is the rule that the group-relative policy is learned beside, with its price. The
+    estimator's parameters and prices are those tuned on all queries. None where there is nothing
+    to hold out.
     """
     number = fold_numbers(data.texts, PARTS, seed + UNFITTED)
     rule = replace(utility, epsilon=0.0)
@@ -235,17 +239,17 @@ def compete(  # noqa: PLR0913 - a comparison has this many sides
         rest = np.flatnonzero(number != part)
         if len(held) and data.recorded[rest].any():
             correction, forecast = _fresh(data, parameters, rest, held, settings, seed)
-            rival = learned_policy(replace(rule, left_out=left_out), correction)
-            worth = data.quality[held] - utility.shadow_price_per_usd * data.cost_usd[held]
-            scores.append([_worth(policy, forecast, worth) for policy in (rule, rival)])
+            learned = learned_policy(replace(rival, epsilon=0.0), correction)
+            worth = data.quality[held] - price_per_usd * data.cost_usd[held]
+            scores.append([_worth(policy, forecast, worth) for policy in (rule, learned)])
     if not scores:
         return None
-    by_rule, learned = (np.concatenate(part) for part in zip(*scores, strict=True))
-    gain = learned - by_rule
+    by_rule, by_learning = (np.concatenate(part) for part in zip(*scores, strict=True))
+    gain = by_learning - by_rule
     return Contest(
-        utility.shadow_price_per_usd,
+        price_per_usd,
         float(by_rule.mean()),
-        float(learned.mean()),
+        float(by_learning.mean()),
         float(gain.mean()),
         float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else 0.0,
         len(gain),

@@ -95,7 +95,7 @@ def test_out_of_fold_nothing_is_known_of_a_query() -> None:
 
 def contest(utility: UtilityPolicy) -> Contest:
     """Let both policies compete on the planted outcomes."""
-    found = compete(cross_validation(TABLE), Parameters(), utility, frozenset())
+    found = compete(cross_validation(TABLE), Parameters(), utility, RULE, 5.0)
     assert found is not None
     return found
 
