@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.certificates import certify
+from policies.cross_validation import CrossValidation, Parameters
 from policies.gates import score_gate
 from policies.outcomes import read_outcomes
-from policies.tuning import CrossValidation, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.cross_validation import CrossValidation, Parameters
 from policies.offpolicy import Log, doubly_robust, robust_difference, snips
 from policies.outcomes import read_outcomes
-from policies.tuning import CrossValidation, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,6 +21,7 @@ from policies.difficulty import DifficultyEstimator, Novelty
 from policies.errors import PolicyNotReadyError
 from policies.families import Coefficients
 from policies.features import NUMERIC_NAMES
+from policies.group_relative import Correction, GroupRelativePolicy, learned_policy
 from policies.heads import AmountHead, Calibration, SuccessHead
 from policies.recipes import recipe_from_dict
 from policies.utility import Mixture, UtilityPolicy
@@ -34,12 +35,17 @@ if TYPE_CHECKING:
     from policies.recipes import Recipe
 
 FORMAT = 2
+LEARNED_FORMAT = 3
+"""Of policies that are more than the utility rule: who reads only 2 must not serve them."""
+FORMATS = (FORMAT, LEARNED_FORMAT)
 POLICY_FILE = "policy.npz"
 MANIFEST_FILE = "manifest.json"
 HEADER = "header"
 DIGEST = "digest"
 VERSION_CHARS = 12
 HEADS = ("tokens", "cost")
+GROUP_RELATIVE = "group-relative"
+CORRECTION = "correction"
 
 Arrays = dict[str, "NDArray[Any]"]
 
@@ -93,13 +99,13 @@ def from_bytes(data: bytes) -> FittedPolicy:
         text, digest = (arrays.pop(name).tobytes().decode() for name in (HEADER, DIGEST))
         header = json.loads(text)
         found = header["format"]
-        if found != FORMAT or header["numeric_names"] != list(NUMERIC_NAMES):
-            msg = f"the policy has format {found!r}, this version reads {FORMAT}; fit it again"
+        if found not in FORMATS or header["numeric_names"] != list(NUMERIC_NAMES):
+            msg = f"the policy has format {found!r}, this version reads {FORMATS}; fit it again"
             raise PolicyNotReadyError(msg)
         if _digest(text, arrays) != digest:
             msg = "the policy is damaged: its content does not match its digest; fit it again"
             raise PolicyNotReadyError(msg)
-        policy = _with_version(_policy(header["policy"]), digest)
+        policy = _with_version(_policy(header["policy"], arrays), digest)
         manifest = {**header["manifest"], "version": policy.version}
         recipes = tuple(recipe_from_dict(plain) for plain in header["recipes"])
         return FittedPolicy(_estimator(header["estimator"], arrays), policy, manifest, recipes)
@@ -157,8 +163,18 @@ def _parts(
         if head is not None:
             names[name] = _put(arrays, name, head.coefficients)
             amounts[name] = {"smear": head.smear, "low": head.low, "high": head.high}
+    correction = policy.correction if isinstance(policy, GroupRelativePolicy) else None
+    learned: dict[str, Any] = {}
+    if correction is not None:
+        arrays[CORRECTION] = correction.weights
+        learned = {
+            "kind": GROUP_RELATIVE,
+            "arms": [str(arm) for arm in correction.arms],
+            "prices": [correction.low_per_usd, correction.high_per_usd],
+            "temperature": correction.temperature,
+        }
     header = {
-        "format": FORMAT,
+        "format": FORMAT if correction is None else LEARNED_FORMAT,
         "numeric_names": NUMERIC_NAMES,
         "estimator": {
             "parameters": estimator.get_params(),
@@ -179,6 +195,7 @@ def _parts(
             "left_out": sorted(map(str, policy.left_out)),
             "gate": policy.gate,
             "mixture": None if policy.mixture is None else policy.mixture.to_dict(),
+            **learned,
         },
         "recipes": [recipe.to_dict() for recipe in recipes],
         "manifest": {name: value for name, value in manifest.items() if name != "version"},
@@ -236,9 +253,9 @@ def _estimator(header: Mapping[str, Any], arrays: Arrays) -> DifficultyEstimator
     )
 
 
-def _policy(header: Mapping[str, Any]) -> UtilityPolicy:
+def _policy(header: Mapping[str, Any], arrays: Arrays) -> UtilityPolicy:
     mixture = header.get("mixture")
-    return UtilityPolicy(
+    rule = UtilityPolicy(
         shadow_price_per_usd=header["shadow_price_per_usd"],
         safe_arm=Arm.parse(header["safe_arm"]),
         epsilon=header["epsilon"],
@@ -247,6 +264,16 @@ def _policy(header: Mapping[str, Any]) -> UtilityPolicy:
         gate=header.get("gate"),
         mixture=None if mixture is None else Mixture(**mixture),
     )
+    kind = header.get("kind")
+    if kind is None:
+        return rule
+    if kind != GROUP_RELATIVE:
+        msg = f"no policy of kind {kind!r} is known"
+        raise ValueError(msg)
+    low, high = header["prices"]
+    arms = tuple(Arm.parse(text) for text in header["arms"])
+    correction = Correction(arms, arrays[CORRECTION], low, high, header["temperature"])
+    return learned_policy(rule, correction)
 
 
 def _text(text: str) -> NDArray[np.uint8]:

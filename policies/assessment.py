@@ -18,6 +18,7 @@ from policies.evaluation import (
     SOURCE,
     baselines,
     bootstrap_mean,
+    bootstrap_means,
     calibration,
     column_means,
     replay,
@@ -103,6 +104,7 @@ def forecast_of(
         quality=prediction.quality,
         in_distribution=prediction.in_distribution,
         offered=data.recorded,
+        features=prediction.features,
     )
 
 
@@ -125,6 +127,7 @@ class _Assessment:
         self.seed = seed
         self.prediction = fitted.estimator.predict(self.data.texts, self.data.arms)
         self.forecast = forecast_of(fitted, self.data, self.prediction)
+        self.valued = self.policy.valued(self.forecast)
         self.n_recorded = self.data.n_recorded
 
     def document(self) -> Plain:
@@ -196,11 +199,10 @@ class _Assessment:
         }
 
     def _frontier(self) -> list[Plain]:
-        """Replay the utility rule at shadow prices from 0 to where only the cheapest is left."""
+        """Replay the policy at shadow prices from 0 to where only the cheapest is left."""
         gap = self._two_arms()
         if self.accuracy_only and gap is not None:
             return self._shares(*gap)
-        feasible = self.forecast.feasible(Limits())
         screened_out = frozenset(map(Arm.parse, self.fitted.manifest.get("screened_out", ())))
         free = replace(
             self.policy, accuracy_target=None, left_out=screened_out, gate=None, mixture=None
@@ -208,14 +210,14 @@ class _Assessment:
         found = []
         for price in self._prices():
             policy = replace(free, shadow_price_per_usd=price)
-            arm = policy.preferred(self.forecast, feasible, Limits())
-            found.append((price, self._values(arm)))
+            found.append((price, self._values(policy.probability(self.forecast, Limits()))))
         return self._with_mixtures(found)
 
-    def _values(self, arm: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Quality, cost and calls of one arm for each query; shape (3, n_queries)."""
-        data, index = self.data, np.arange(len(arm))
-        return np.array([part[index, arm] for part in (data.quality, data.cost_usd, data.calls)])
+    def _values(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the expected quality, cost and calls of each query, shape (3, n_queries)."""
+        data = self.data
+        parts = (data.quality, data.cost_usd, data.calls)
+        return np.array([(probability * np.nan_to_num(part)).sum(axis=1) for part in parts])
 
     def _with_mixtures(self, found: Sequence[tuple[float, NDArray[np.float64]]]) -> list[Plain]:
         """Lay out the points, and mixtures of neighbours where their costs lie far apart.
@@ -226,30 +228,31 @@ class _Assessment:
         """
         means = [float(values[1].mean()) for _, values in found]
         step = MIXED_STEP * (max(means) - min(means))
-        points = []
+        points: list[tuple[Plain, NDArray[np.float64]]] = []
         for i, (price, values) in enumerate(found):
-            points.append(self._point(price, values))
+            points.append(({"shadow_price": price}, values))
             if i + 1 < len(found) and means[i] - means[i + 1] > step > 0:
                 other, cheaper = found[i + 1]
                 n = min(MAX_MIXED, int((means[i] - means[i + 1]) / step))
                 for share in (np.arange(1, n + 1) / (n + 1)).tolist():
-                    point = self._point(price, (1.0 - share) * values + share * cheaper)
-                    points.append({**point, "mixture": Mixture(other, share).to_dict()})
-        return points
-
-    def _point(self, price: float, values: NDArray[np.float64]) -> Plain:
-        right, spent, calls = values
-        return {
-            "shadow_price": price,
-            "accuracy": float(right.mean()),
-            "accuracy_interval": list(bootstrap_mean(right, self.seed)),
-            "cost_usd_per_query": float(spent.mean()),
-            "calls_per_query": float(calls.mean()),
-        }
+                    named = {"shadow_price": price, "mixture": Mixture(other, share).to_dict()}
+                    points.append((named, (1.0 - share) * values + share * cheaper))
+        rights = np.column_stack([values[0] for _, values in points])
+        intervals = bootstrap_means(rights, self.seed)
+        return [
+            {
+                **named,
+                "accuracy": float(values[0].mean()),
+                "accuracy_interval": list(interval),
+                "cost_usd_per_query": float(values[1].mean()),
+                "calls_per_query": float(values[2].mean()),
+            }
+            for (named, values), interval in zip(points, intervals, strict=True)
+        ]
 
     def _shares(self, weak: int, strong: int) -> list[Plain]:
         """Accuracy-only frontier of two arms: the shadow price is what a strong call must gain."""
-        gain = self.prediction.quality[:, strong] - self.prediction.quality[:, weak]
+        gain = self.valued[:, strong] - self.valued[:, weak]
         quality = self.data.quality
         points = []
         for price in np.quantile(gain, np.linspace(0.0, 1.0, N_POINTS)).tolist():
@@ -286,7 +289,7 @@ class _Assessment:
         if two is None:
             return None
         weak, strong = two
-        gain = self.prediction.quality[:, strong] - self.prediction.quality[:, weak]
+        gain = self.valued[:, strong] - self.valued[:, weak]
         return gap_recovery(gain, self.data.quality[:, weak], self.data.quality[:, strong])
 
     def _calibration(self) -> dict[str, Plain]:

@@ -56,6 +56,8 @@ class Forecast:
         False for queries unlike anything seen.
     offered : ndarray of bool, shape (n, n_arms), or None
         False where an arm cannot serve a query; None when all can.
+    features : ndarray of shape (n, n_features), or None
+        What the predictions were made from, see `Prediction`.
     """
 
     arms: tuple[Arm, ...]
@@ -65,6 +67,7 @@ class Forecast:
     difficulty: NDArray[np.float64] | None = None
     in_distribution: NDArray[np.bool_] | None = None
     offered: NDArray[np.bool_] | None = None
+    features: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, arms: Sequence[PricedArm], prediction: Prediction | None) -> Forecast:
@@ -76,6 +79,7 @@ class Forecast:
             latency_s=np.array([[priced.expected_latency_s for priced in arms]]),
             difficulty=None if prediction is None else prediction.difficulty,
             in_distribution=None if prediction is None else prediction.in_distribution,
+            features=None if prediction is None else prediction.features,
         )
 
     def feasible(self, limits: Limits) -> NDArray[np.bool_]:

@@ -59,6 +59,8 @@ class Prediction:
         False for a query unlike anything seen in fitting.
     known : ndarray of bool, shape (n_arms,)
         False for an arm without outcomes, whose predictions are its family's.
+    features : ndarray of shape (n, 1 + n_features)
+        Of the queries, first column ones.
     """
 
     arms: tuple[Arm, ...]
@@ -68,6 +70,7 @@ class Prediction:
     difficulty: NDArray[np.float64]
     in_distribution: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    features: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ class DifficultyEstimator(BaseEstimator):
             in_distribution=(familiar >= self.novelty_.familiar)
             & (strange <= self.novelty_.strange),
             known=now.known,
+            features=x,
         )
 
     def new_features(self) -> TextFeatures:

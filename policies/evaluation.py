@@ -132,11 +132,27 @@ def replay(
 
 def bootstrap_mean(values: NDArray[np.float64], seed: int) -> Interval:
     """Give the 95 % percentile bootstrap interval of a mean (Efron 1979)."""
+    return bootstrap_means(values[:, None], seed)[0]
+
+
+def bootstrap_means(values: NDArray[np.float64], seed: int) -> list[Interval]:
+    """Give such an interval for each column of (n, k) values; rows are drawn together."""
+    tails = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
+    low, high = np.quantile(_resampled(values, seed), tails, axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def bootstrap_lower(values: NDArray[np.float64], level: float, seed: int) -> NDArray[np.float64]:
+    """Give what the mean of each column of (n, k) values is below with chance ``level``."""
+    return np.asarray(np.quantile(_resampled(values, seed), level, axis=0))
+
+
+def _resampled(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means of resampled rows, shape (N_RESAMPLES, k)."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    means = np.array([values[rng.integers(0, n, n)].mean() for _ in range(N_RESAMPLES)])
-    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
+    drawn = (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_RESAMPLES))
+    return np.array([counts @ values / n for counts in drawn])
 
 
 def baselines(

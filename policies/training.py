@@ -13,13 +13,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
 from policies.artifacts import FittedPolicy, assemble
-from policies.base import Limits
+from policies.cross_validation import CrossValidation
 from policies.difficulty import canonical_order, check_outcomes
 from policies.evaluation import baselines, calibration, column_means, replay
+from policies.group_relative import GroupSettings
 from policies.matrix import OutcomeMatrix
 from policies.recipes import propose
+from policies.selection import Selected, select_policy
 from policies.studies import StudyPlace
-from policies.tuning import CrossValidation, Goal, tune
+from policies.tuning import Goal, tune
+from policies.types import PolicyKind
 from policies.utility import Mixture, UtilityPolicy
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ class Training:
     ``study`` is where the study is kept and resumed, by default in memory. With ``derived``,
     cascades and votes over recorded samples become arms too. Of more than ``max_tuned_arms`` only
     those are tuned and served that are among the best at some shadow price. No trial starts after
-    ``max_tuning_s`` seconds.
+    ``max_tuning_s`` seconds. ``kind`` is the policy to fit beside the estimator, ``group`` how a
+    group-relative one learns.
     """
 
     goal: Goal = field(default_factory=Goal)
@@ -54,6 +58,8 @@ class Training:
     derived: bool = False
     max_tuned_arms: int = 20
     max_tuning_s: float = np.inf
+    kind: PolicyKind = PolicyKind.UTILITY
+    group: GroupSettings = field(default_factory=GroupSettings)
 
 
 def train(  # noqa: PLR0913 - a fit has this many sides
@@ -139,13 +145,26 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
         completion_tokens=whole.completion_tokens,
         cost_usd=None if accuracy_only else whole.cost_usd,
     )
-    policy = UtilityPolicy(
+    screened_out = frozenset(whole.arms) - kept - verified
+    utility = UtilityPolicy(
         shadow_price_per_usd=tuned.shadow_price_per_usd,
         safe_arm=tuning.arms[data.best_fixed],
         epsilon=training.epsilon,
-        left_out=tuned.left_out | (frozenset(whole.arms) - kept - verified),
+        left_out=tuned.left_out | screened_out,
         mixture=budget_mixture(training.goal, tuned),
     )
+    selected = select_policy(
+        training.kind,
+        data=data,
+        goal=training.goal,
+        tuned=tuned,
+        utility=utility,
+        features=lambda: estimator.predict(whole.texts).features,
+        never=screened_out,
+        settings=training.group,
+        seed=training.seed,
+    )
+    policy = selected.policy
     manifest = {
         **extra,
         "created_at": created_at.isoformat(),
@@ -162,16 +181,18 @@ def _train(  # noqa: PLR0913, PLR0917 - what `train` was given
             if accuracy_only or not n_priced
         ],
         "goal": str(training.goal),
+        "policy_kind": str(selected.kind),
+        **({} if selected.contest is None else {"contest": selected.contest.to_dict()}),
         "trials": training.trials,
         "seed": training.seed,
-        "shadow_price_per_usd": tuned.shadow_price_per_usd,
+        "shadow_price_per_usd": policy.shadow_price_per_usd,
         "mixture": None if policy.mixture is None else policy.mixture.to_dict(),
         "safe_arm": str(policy.safe_arm),
         "left_out": sorted(map(str, policy.left_out)),
-        "screened_out": sorted(map(str, frozenset(whole.arms) - kept - verified)),
+        "screened_out": sorted(map(str, screened_out)),
         "epsilon": training.epsilon,
         "parameters": estimator.get_params(),
-        "metrics": _metrics(data, tuned, policy, training.seed),
+        "metrics": _metrics(data, tuned, selected, training.seed),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
@@ -227,16 +248,13 @@ def budget_mixture(goal: Goal, tuned: Tuned) -> Mixture | None:
     return Mixture(dearer.shadow_price_per_usd, share)
 
 
-def _metrics(
-    data: CrossValidation, tuned: Tuned, policy: UtilityPolicy, seed: int
-) -> dict[str, Any]:
+def _metrics(data: CrossValidation, tuned: Tuned, selected: Selected, seed: int) -> dict[str, Any]:
     """Cross-validated value and calibration, as plain JSON."""
     quality, cost_usd = data.quality[data.rows], data.cost_usd[data.rows]
-    probability = policy.probability(data.forecast(tuned.predicted), Limits())
     recorded = slice(0, data.n_recorded)
     rivals = baselines(quality[:, recorded], cost_usd[:, recorded], data.arms[recorded], seed)
     return {
-        "policy": replay(probability, quality, cost_usd, data.arms, seed).to_dict(),
+        "policy": replay(selected.probability, quality, cost_usd, data.arms, seed).to_dict(),
         "baselines": {name: rival.to_dict() for name, rival in rivals.items()},
         "calibration": calibration(tuned.predicted, data.quality).to_dict(),
         "calibration_by_arm": {
@@ -249,7 +267,7 @@ def _metrics(
                 "accuracy": point.accuracy,
                 "cost_usd_per_query": point.cost_usd,
             }
-            for point in tuned.frontier
+            for point in selected.frontier
         ],
     }
 

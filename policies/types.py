@@ -22,6 +22,14 @@ class AnswerKind(StrEnum):
     TEXT = "text"
 
 
+class PolicyKind(StrEnum):
+    """What is fitted; ``BEST`` takes the one with the higher cross-validated score."""
+
+    UTILITY = "utility"
+    GROUP_RELATIVE = "group-relative"
+    BEST = "best"
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What was asked: nothing derived. ``text`` is the last user message."""

@@ -107,6 +107,13 @@ class UtilityPolicy:
         probability += share * explore(instead, feasible, self.epsilon)
         return [(self, preferred), (other, instead)], probability
 
+    def valued(self, forecast: Forecast) -> NDArray[np.float64]:
+        """Give the quality that the rule takes for each arm's, shape (n, n_arms)."""
+        if forecast.quality is None:
+            msg = "nothing was predicted of these queries"
+            raise ValueError(msg)
+        return forecast.quality
+
     def preferred(
         self, forecast: Forecast, feasible: NDArray[np.bool_], limits: Limits
     ) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from databases import Postgres
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 from upstream import Upstream
 
 from storage.engine import create_ledger_engine, migrate
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep linear algebra to one thread: on matrices as small as these more of them only wait."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture

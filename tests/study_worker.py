@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from planted import planted
 
-from policies.tuning import CrossValidation, Goal, tune
+from policies.cross_validation import CrossValidation
+from policies.tuning import Goal, tune
 from router.jobs.studies import study_place
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from policies.tuning import Parameters
+    from policies.cross_validation import Parameters
 
 GOAL = Goal(accuracy_target=0.75)
 TRIALS = 12

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.types import PolicyKind
 from router.cli.console import console, errors_shown, fail, progress_console, usd
 from router.cli.token_prices import PricesOption, with_costs
 
@@ -76,6 +77,9 @@ def fit(
         str | None, typer.Option(help="Name of the study to make, resume or join.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that run trials.")] = 1,
+    policy: Annotated[
+        PolicyKind, typer.Option(help="What learns to choose; 'best': the higher score.")
+    ] = PolicyKind.UTILITY,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a policy on recorded outcomes and write it, with a manifest, into a directory."""
@@ -102,7 +106,13 @@ def fit(
         url = database or _study_file(output)
         with study_place(url, study, workers=workers) as place:
             training = Training(
-                goal, trials, seed, study=place, derived=derived, max_tuning_s=max_seconds
+                goal,
+                trials,
+                seed,
+                study=place,
+                derived=derived,
+                max_tuning_s=max_seconds,
+                kind=policy,
             )
             fitted = _fitted(
                 table, training, delta, cheap_error, quiet=as_json, task_column=task_column
@@ -219,7 +229,21 @@ def _tell(manifest: Mapping[str, Any], output: Path, *, as_json: bool) -> None:
         f"{manifest['n_queries']} queries, {len(manifest['arms'])} arms and "
         f"{len(manifest['derived_arms'])} derived ones"
     )
+    console().print(_told(manifest), soft_wrap=True)
     for promise in ("certificate_text", "gate_text"):
         if promise in manifest:
             console().print(manifest[promise], soft_wrap=True)
     console().print(f"policy {manifest['version']} written to {output}")
+
+
+def _told(manifest: Mapping[str, Any]) -> str:
+    """Say which policy it is and, where two were compared, by what it won."""
+    kind, contest = manifest["policy_kind"], manifest.get("contest")
+    if contest is None:
+        return f"policy: {kind}"
+    return (
+        f"policy: {kind}; on {contest['n_queries']} queries that neither was fitted on, at "
+        f"{contest['shadow_price_per_usd']:g} right answers per USD, group-relative scored "
+        f"{contest['group_relative']:.4f} and utility {contest['utility']:.4f} (difference "
+        f"{contest['gain']:+.4f}, standard error {contest['gain_error']:.4f})"
+    )

@@ -30,6 +30,7 @@ COMPARED = (
     "created_at",
     "source",
     "goal",
+    "policy_kind",
     "n_queries",
     "n_rows",
     "arms",
@@ -55,7 +56,7 @@ def list_policies(config: ConfigOption = DEFAULT_CONFIG) -> None:
             mark = " (in service)" if serving and policy.promoted_at == serving else ""
             value = _value(policy.manifest)
             table.add_row(
-                f"{policy.version}{mark}\n  {policy.manifest.get('goal', '')}",
+                f"{policy.version}{mark}\n  {_name(policy.manifest)}",
                 f"{policy.created_at:%Y-%m-%d %H:%M}",
                 f"{policy.manifest.get('n_queries', 0):,}",
                 value["right"],
@@ -167,6 +168,11 @@ def _value(manifest: Mapping[str, Any]) -> dict[str, str]:
         "right": "-" if accuracy is None else f"{accuracy:.1%}",
         "cost": "-" if cost is None else usd(cost),
     }
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    """Give a policy's goal and kind for people."""
+    return f"{manifest.get('policy_kind', 'utility')}, {manifest.get('goal', '')}"
 
 
 def _warn_of_strangers(fitted: FittedPolicy, config: Path) -> None:

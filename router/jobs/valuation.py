@@ -183,6 +183,7 @@ class Logged:
             quality=prediction.quality,
             in_distribution=prediction.in_distribution,
             offered=self.offered,
+            features=prediction.features,
         )
 
     def log(self, right: float, price: float) -> Log:

@@ -13,10 +13,14 @@ from cost_models.types import Arm, PricedArm
 from policies.base import Forecast, Limits, Policy
 from policies.errors import NoAffordableArmError
 from policies.fixed import FixedPolicy, SafePolicy
+from policies.group_relative import Correction, learned_policy
 from policies.utility import UtilityPolicy
 
 ARMS = tuple(Arm(model, strategy) for model in ("a", "b") for strategy in ("x", "y"))
 SAFE = ARMS[1]
+LEARNED = Correction(
+    ARMS[:3], np.random.default_rng(0).normal(size=(2, 2, 3)), 1.0, 100.0, temperature=0.1
+)
 ALL: list[Policy] = [
     FixedPolicy(SAFE),
     SafePolicy(SAFE),
@@ -26,6 +30,8 @@ ALL: list[Policy] = [
     UtilityPolicy(0.0, Arm("gone", "x"), epsilon=0.5),
     UtilityPolicy(5.0, SAFE, epsilon=0.1, accuracy_target=0.7),
     UtilityPolicy(5.0, SAFE, left_out=frozenset(ARMS[:2])),
+    learned_policy(UtilityPolicy(5.0, SAFE, epsilon=0.0), LEARNED),
+    learned_policy(UtilityPolicy(5.0, SAFE, left_out=frozenset(ARMS[:2])), LEARNED),
 ]
 every_policy = pytest.mark.parametrize(
     "policy", ALL, ids=[f"{type(policy).__name__}-{i}" for i, policy in enumerate(ALL)]
@@ -54,6 +60,7 @@ def forecasts(draw: st.DrawFn, n: int = 3) -> Forecast:
         if fitted
         else None,
         offered=matrix(st.sampled_from([0.0, 1.0, 1.0])) > 0,
+        features=matrix(st.floats(-3, 3))[:, :2],
     )
 
 
@@ -121,13 +128,19 @@ def test_each_query_is_decided_alone(policy: Policy, forecast: Forecast, limits:
                 )
             )
         )
-        np.testing.assert_array_equal(policy.probability(alone, limits)[0], together[i])
+        found = policy.probability(alone, limits)[0]
+        np.testing.assert_allclose(found, together[i], rtol=1e-9, atol=1e-15)
 
 
 @every_policy
 def test_arms_are_drawn_as_often_as_their_propensity_says(policy: Policy) -> None:
     """Over 2,000 draws each share is within 4 standard errors of its propensity."""
-    forecast = Forecast(ARMS, np.full((1, 4), 0.01), np.array([[0.2, 0.9, 0.4, 0.8]]))
+    forecast = Forecast(
+        ARMS,
+        np.full((1, 4), 0.01),
+        np.array([[0.2, 0.9, 0.4, 0.8]]),
+        features=np.array([[1.0, 0.5]]),
+    )
     probability = policy.probability(forecast, Limits())[0]
     rng = np.random.default_rng(0)
     drawn = Counter(policy.choose(forecast, Limits(), rng).arm for _ in range(2000))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 from planted import ARMS, planted
 
 from cost_models.types import Arm
-from policies.artifacts import from_bytes, load, save, to_bytes
+from policies.artifacts import assemble, from_bytes, load, save, to_bytes
+from policies.base import Forecast, Limits
 from policies.errors import PolicyNotReadyError
+from policies.group_relative import Correction, learned_policy
 from policies.training import Training, train
 
 if TYPE_CHECKING:
@@ -33,9 +36,9 @@ def changed(name: str, value: np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-def header() -> dict[str, object]:
+def header(data: bytes = DATA) -> dict[str, object]:
     """Give the JSON inside the artifact."""
-    with np.load(io.BytesIO(DATA)) as stored:
+    with np.load(io.BytesIO(data)) as stored:
         parsed: dict[str, object] = json.loads(stored["header"].tobytes())
     return parsed
 
@@ -55,6 +58,44 @@ def test_bytes_give_the_same_policy_back() -> None:
     assert back.policy == FITTED.policy
     assert back.manifest == FITTED.manifest
     assert back.version == FITTED.version
+
+
+def test_a_group_relative_policy_comes_back() -> None:
+    """With all that it learned; who knows the utility rule alone is told by another format."""
+    rng = np.random.default_rng(0)
+    features = FITTED.estimator.predict(TEXTS).features
+    correction = Correction(ARMS, rng.normal(size=(2, features.shape[1], 3)), 0.5, 2e3, 0.01)
+    made = assemble(FITTED.estimator, learned_policy(FITTED.policy, correction), {"source": "x"})
+    data = to_bytes(made)
+    back = from_bytes(data)
+    assert to_bytes(back) == data
+    assert back.version == made.version != FITTED.version
+    prediction = back.estimator.predict(TEXTS, ARMS)
+    cost = prediction.cost_usd
+    assert cost is not None
+    asked = Forecast(ARMS, cost, prediction.quality, features=prediction.features)
+    before, after = (fitted.policy.probability(asked, Limits()) for fitted in (made, back))
+    np.testing.assert_array_equal(before, after)
+    assert np.abs(after - FITTED.policy.probability(asked, Limits())).max() > 0.1
+    assert (header(data)["format"], header()["format"]) == (3, 2)
+
+
+def test_a_policy_of_an_unknown_kind_is_refused() -> None:
+    """It is not served as something else, though nothing is damaged."""
+    told = header()
+    told["policy"] = {**cast("dict[str, object]", told["policy"]), "kind": "oracle"}
+    text = json.dumps(told, sort_keys=True)
+    with np.load(io.BytesIO(DATA)) as stored:
+        arrays = {name: stored[name] for name in stored.files if name not in {"header", "digest"}}
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(f"|{name}|{arrays[name].dtype.str}|{arrays[name].shape}|".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    texts = {"header": text, "digest": digest.hexdigest()}
+    sink = io.BytesIO()
+    np.savez(sink, **arrays, **{k: np.frombuffer(v.encode(), np.uint8) for k, v in texts.items()})
+    with pytest.raises(PolicyNotReadyError, match="kind 'oracle'"):
+        from_bytes(sink.getvalue())
 
 
 def test_writing_twice_gives_the_same_bytes() -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from cost_models.types import Arm
 from policies.errors import OutcomeError
-from policies.evaluation import baselines, bootstrap_mean, calibration, replay
+from policies.evaluation import (
+    baselines,
+    bootstrap_lower,
+    bootstrap_mean,
+    bootstrap_means,
+    calibration,
+    replay,
+)
 
 CHEAP, MIDDLE, DEAR = (Arm(name, "direct") for name in ("cheap", "middle", "dear"))
 ARMS = (CHEAP, MIDDLE, DEAR)
@@ -76,6 +83,22 @@ def test_no_priced_outcome_has_no_baselines() -> None:
     """Costs that nobody knows are an error, not zero."""
     with pytest.raises(OutcomeError, match="no arm"):
         baselines(QUALITY, np.full(COST.shape, np.nan), ARMS)
+
+
+def test_a_lower_bound_is_as_far_below_the_mean_as_its_level_says() -> None:
+    """At 31 % half a standard error, at 5 % 1.64 of them; a constant is its own bound."""
+    values = np.stack([np.arange(400) % 2, np.ones(400)], axis=1)
+    error = 0.5 / np.sqrt(400)
+    for level, errors in ((0.31, 0.5), (0.05, 1.64)):
+        low = bootstrap_lower(values, level, seed=0)
+        assert low == pytest.approx([0.5 - errors * error, 1.0], abs=0.2 * error)
+
+
+def test_columns_have_the_intervals_that_they_have_alone() -> None:
+    """Rows are drawn with the same seed."""
+    values = np.random.default_rng(0).normal(size=(50, 3))
+    alone = [bootstrap_mean(column, 7) for column in values.T]
+    np.testing.assert_allclose(bootstrap_means(values, 7), alone)
 
 
 def test_the_bootstrap_is_seeded_and_about_as_wide_as_the_normal_interval() -> None:

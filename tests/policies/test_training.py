@@ -15,10 +15,11 @@ from planted import ARMS, BEST, COST_USD, LARGE, P_RIGHT, kind_of, planted
 from cost_models.types import Arm, PricedArm
 from policies.artifacts import assemble, from_bytes, to_bytes
 from policies.base import Forecast, Limits
+from policies.cross_validation import CrossValidation, FrontierPoint, Parameters
 from policies.evaluation import calibration
 from policies.outcomes import OutcomeTable, read_outcomes
 from policies.training import Training, budget_mixture, train
-from policies.tuning import CrossValidation, FrontierPoint, Goal, Parameters, Tuned
+from policies.tuning import Goal, Tuned
 from policies.utility import Mixture
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -67,6 +67,20 @@ def test_a_study_is_shared_and_resumed_from_the_command_line(
     assert manifests[0]["parameters"] == manifests[1]["parameters"]
 
 
+def test_the_better_of_two_policies_is_fitted_from_the_command_line(
+    cli: Cli, outcomes: Path, tmp_path: Path
+) -> None:
+    """It is told what it was compared with; the group-relative one can be asked for by name."""
+    where = ("--output", tmp_path / "policy", "--trials", 1, "--shadow-price", 5)
+    best = cli("fit", outcomes, *where, "--policy", "best")
+    assert best.exit_code == 0, best.output
+    assert "on 120 queries that neither was fitted on, at 5 right answers per USD" in best.stdout
+    asked = cli("fit", outcomes, *where, "--policy", "group-relative", "--json")
+    assert json.loads(asked.stdout)["policy_kind"] == "group-relative"
+    judged = cli("evaluate", tmp_path / "policy", outcomes, "--json")
+    assert json.loads(judged.stdout)["policy"]["accuracy"] > 0.8
+
+
 def test_a_certificate_is_printed(cli: Cli, outcomes: Path, tmp_path: Path) -> None:
     """With a target and a delta; a delta alone is refused."""
     where = ("--output", tmp_path / "policy", "--trials", 1)

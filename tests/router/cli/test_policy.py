@@ -49,7 +49,7 @@ def test_the_policy_before_comes_back(
     """Rollback undoes the last promotion, and says so when there is nothing to go back to."""
     assert cli("policy", "rollback", "--config", config).exit_code == 1
     first = fit(cli, outcomes, tmp_path / "a")
-    second = fit(cli, outcomes, tmp_path / "b", "--shadow-price", 5)
+    second = fit(cli, outcomes, tmp_path / "b", "--shadow-price", 5, "--policy", "group-relative")
     for name in ("a", "b"):
         cli("policy", "promote", tmp_path / name, "--config", config)
     assert f"{second} (in service)" in cli("policy", "list", "--config", config).stdout
@@ -60,8 +60,11 @@ def test_the_policy_before_comes_back(
     listed = cli("policy", "list", "--config", config).stdout
     assert f"{first} (in service)" in listed
     assert second in listed
+    assert "group-relative, shadow_price_per_usd=5" in listed
     told = cli("policy", "diff", first, second, "--config", config).stdout
     assert "+ shadow_price_per_usd=5" in told
+    assert "- utility" in told
+    assert "+ group-relative" in told
     shown = json.loads(cli("policy", "show", first, "--config", config).stdout)
     assert shown["version"] == first
 

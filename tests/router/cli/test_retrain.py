@@ -6,11 +6,25 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from optuna.trial import TrialState
+
+from router.gateway.config import load
+from storage.studies import open_studies
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
+    from optuna.trial import FrozenTrial
+
+
+def studies(config: Path) -> list[list[FrozenTrial]]:
+    """Read the complete trials of every study in the ledger's database."""
+    with open_studies(load(config).ledger) as storage:
+        return [
+            storage.get_all_trials(study._study_id, states=(TrialState.COMPLETE,))  # noqa: SLF001 - Optuna has no other way
+            for study in storage.get_all_studies()
+        ]
 
 
 def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(
@@ -26,6 +40,7 @@ def test_a_better_policy_goes_into_service_and_the_next_one_has_to_beat_it(
     told = json.loads(again.stdout)
     assert (told["promoted"], told["better"]) == (False, False)
     assert "which is in service" in told["rival"]
+    assert [len(trials) for trials in studies(history)] == [1, 1]
     listed = cli("policy", "list", "--config", history).stdout
     assert listed.count("shadow_price_per_usd=5") == 2
     assert f"{told['version']} (in service)" not in listed

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import setup_testing_defaults
@@ -42,6 +43,13 @@ def tuned_at(place: StudyPlace, trials: int = TRIALS) -> Tuned:
     return tune(DATA, GOAL, trials=trials, seed=SEED, place=place)
 
 
+@cache
+def undisturbed() -> tuple[BaseStorage, Tuned]:
+    """Tune once as nobody was killed; every database is held to that."""
+    whole = optuna.storages.InMemoryStorage()
+    return whole, tuned_at(StudyPlace(whole, "planted"))
+
+
 def completed(storage: BaseStorage | str, name: str = "planted") -> list[dict[str, Any]]:
     """Parameters of the complete trials, in their order."""
     study = optuna.load_study(study_name=name, storage=storage)
@@ -54,7 +62,11 @@ def kill_in_trial(url: str, number: int) -> None:
     worker = subprocess.Popen(  # noqa: S603 - our own file
         [sys.executable, WORKER, url, str(number)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests")))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests"))),
+            "OPENBLAS_NUM_THREADS": "1",
+        },
     )
     assert worker.stdout is not None
     assert worker.stdout.readline() == b"hanging\n"
@@ -72,8 +84,7 @@ def asked(app: WSGIApplication, path: str) -> dict[str, Any]:
 
 def test_a_study_that_was_killed_goes_the_way_it_would_have_gone(empty_url: str) -> None:
     """Killed -9 within a trial; every trial that is complete in the end is as without that."""
-    whole = optuna.storages.InMemoryStorage()
-    expected = tuned_at(StudyPlace(whole, "planted"))
+    whole, expected = undisturbed()
     kill_in_trial(empty_url, 3)
     with study_place(empty_url, "planted") as place:
         found = tuned_at(place)
@@ -90,10 +101,11 @@ def test_a_study_that_was_killed_goes_the_way_it_would_have_gone(empty_url: str)
 def test_workers_share_one_study(empty_url: str) -> None:
     """A helper process runs all trials but one; who joins then has its figures and runs none."""
     task = TuningTask(DATA, GOAL, Course(4, SEED))
-    with study_place(empty_url, "planted", workers=2) as place:
+    with study_place(empty_url, "planted") as place:
         tuned_at(place, 1)
-        with place.helped("planted", task):
-            pass
+    with study_place(empty_url, "planted", workers=2) as place, place.helped("planted", task):
+        pass
+    with study_place(empty_url, "planted") as place:
         heard: list[int] = []
         tune(DATA, GOAL, trials=4, seed=SEED, place=place, progress=lambda n, *_: heard.append(n))
         study = optuna.load_study(study_name="planted", storage=place.storage)

@@ -18,6 +18,7 @@ from cost_models.types import Arm
 from policies import artifacts
 from policies.difficulty import DifficultyEstimator
 from policies.errors import NoAffordableArmError, PolicyNotReadyError
+from policies.group_relative import Correction, learned_policy
 from policies.types import AnswerKind
 from policies.utility import UtilityPolicy
 from router.errors import RequestError
@@ -204,6 +205,39 @@ def test_a_promoted_policy_decides_with_predictions(
     assert hard.difficulty is not None
     assert easy.difficulty + 0.1 < hard.difficulty < 1
     assert "net of cost" in hard.reason
+
+
+def test_a_group_relative_policy_serves_with_its_propensities(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """What was learned turns hard questions to the small model, by odds that are recorded.
+
+    Limits and the operator's price are kept; an accuracy target goes by predictions.
+    """
+    features = fitted.estimator.predict([HARD]).features
+    weights = np.zeros((2, features.shape[1], 2))
+    weights[:, 0, 0] = 0.5
+    correction = Correction((SMALL, LARGE), weights, 1.0, 1e6, temperature=10.0)
+    learned = learned_policy(replace(fitted.policy, epsilon=0.2), correction)
+    promote(sqlite_ledger, artifacts.assemble(fitted.estimator, learned, {}))
+    chooser = new(TWO)
+    chooser.follow(sqlite_ledger)
+    choice = consider(chooser, text=HARD)
+    decisions = [choice.decide() for _ in range(40)]
+    found = {decision.arm: decision.propensity for decision in decisions}
+    assert set(found) == {SMALL, LARGE}
+    assert sum(found.values()) == pytest.approx(1.0)
+    quality = {c.arm: c.predicted_quality or 0.0 for c in choice.plan().candidates}
+    cost = {c.arm: c.expected_cost_usd for c in choice.plan().candidates}
+    lead = (quality[SMALL] - quality[LARGE] - 5.0 * (cost[SMALL] - cost[LARGE])) / 10.0 + 0.5
+    assert found[SMALL] == pytest.approx(0.1 + 0.8 / (1.0 + np.exp(-lead)))
+    assert "drawn with probability" in decisions[0].reason
+    limited = decide(chooser, text=HARD, max_cost_usd=0.015)
+    assert (limited.arm, limited.propensity) == (SMALL, pytest.approx(1.0))
+    dear = new(TWO, shadow_price_per_usd=1e5, exploration=0.0)
+    dear.follow(sqlite_ledger)
+    assert decide(dear, text=HARD).propensity == pytest.approx(1.0)
+    assert decide(dear, text=HARD, accuracy_target=0.7).arm == LARGE
 
 
 def test_the_plan_is_what_would_be_decided(follower: Chooser, fitted: FittedPolicy) -> None:
