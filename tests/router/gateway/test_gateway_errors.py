@@ -141,6 +141,7 @@ def test_the_table_has_every_error_that_can_reach_a_client() -> None:
         "PriceConfigError",
         "OutcomeError",
         "StudyMismatchError",
+        "BillError",
         "RheostatError",
     }
     told_to_nobody = {"WithdrawnError", "KeyNotFoundError", "WebhookError"}
