@@ -173,6 +173,7 @@ class RequestRow(Base):
     answer_kind: Mapped[str]
     query_sha256: Mapped[str]
     query_text: Mapped[str | None]
+    posing: Mapped[str | None]
     prompt_text: Mapped[str | None]
     received_at: Mapped[datetime]
 

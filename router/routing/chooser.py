@@ -19,6 +19,7 @@ from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
 from policies.fixed import FixedPolicy, SafePolicy
+from policies.posing import posed
 from policies.types import Shadowed
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
@@ -263,7 +264,9 @@ class Chooser:
         prediction = None
         if used is not None:
             arms = [offer.arm for offer in offers]
-            prediction = used.estimator.predict([request.task.text], arms)
+            prediction = used.estimator.predict(
+                [posed(request.task.text, request.task.posing)], arms
+            )
         return Choice(
             request=request,
             offers=tuple(offers),

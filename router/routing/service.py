@@ -263,6 +263,7 @@ class RoutingService:
             text=request.task.text,
             answer_kind=request.task.answer_kind,
             tenant=request.tenant,
+            posing=str(request.task.posing),
         )
         conversation = None
         if self.settings.store_prompts:
