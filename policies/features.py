@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log1p
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
-from policies.posing import COUNTS, parted
+from policies.posing import COUNTS, PLAIN, parted
 from policies.types import AnswerKind
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ STEP = np.uint32(16_777_619)  # the FNV-1a prime
 MAX_PARENTHESES = 32
 MAX_NUMBER_LOG10 = 30.0
 MAX_Z = 4.0
+WORDS_KEPT = 50_000
+MAX_KEPT_CHARS = 20
 MIN_SPREAD = 1e-9
 MIN_UNIT = 0.05
 TEXTS_PER_COMPONENT = 4
@@ -177,14 +180,19 @@ def _buckets(hashes: NDArray[np.uint32], half: int) -> NDArray[np.intp]:
 
 def _word_hashes(words: Sequence[str]) -> NDArray[np.uint32]:
     """Hash every word and every pair of neighbours; a number counts by its number of digits."""
-    single = np.array(
-        [
-            zlib.crc32((word if not word.isdigit() else "0" * len(word)).encode(errors="replace"))
-            for word in words
-        ],
-        dtype=np.uint32,
-    )
+    single = np.array([_word_hash(word) for word in words], dtype=np.uint32)
     return np.concatenate([single, single[:-1] * STEP ^ single[1:]])
+
+
+def _word_hash(word: str) -> int:
+    return _kept_hash(word) if len(word) <= MAX_KEPT_CHARS else _new_hash(word)
+
+
+def _new_hash(word: str) -> int:
+    return zlib.crc32((word if not word.isdigit() else "0" * len(word)).encode(errors="replace"))
+
+
+_kept_hash = lru_cache(maxsize=WORDS_KEPT)(_new_hash)
 
 
 def _char_hashes(lower: str) -> NDArray[np.uint32]:
@@ -249,8 +257,13 @@ def _numeric(text: str, shown: str, words: Sequence[str]) -> NDArray[np.float64]
 
 def _posed(posing: Posing) -> NDArray[np.float64]:
     """Give the numbers named by POSED_NAMES; those of the kind are NaN where none was declared."""
+    if posing is PLAIN:
+        return _PLAINLY
     kinds = [np.nan if posing.kind is None else float(kind == posing.kind) for kind in KINDS]
     return np.array([*kinds, *(log1p(getattr(posing, name)) for name in COUNTS)])
+
+
+_PLAINLY = np.array([np.nan] * len(KINDS) + [0.0] * len(COUNTS))
 
 
 def _log10(number: str) -> float:
@@ -286,9 +299,8 @@ def spherical_clusters(
 
 def unit_rows(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale rows to unit length; rows near zero stay there."""
-    return np.asarray(
-        points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_SPREAD)
-    )
+    length = np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
+    return np.asarray(points / np.maximum(length, MIN_SPREAD))
 
 
 def _mean_and_scale(numeric: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -380,6 +392,23 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         numeric = np.nan_to_num((encoded.numeric - self.mean_) / self.scale_)
         topics = self._weighted(encoded.counts) @ self.directions_ - self.centre_
         return np.hstack([numeric.clip(-MAX_Z, MAX_Z), topics, self._members(topics)])
+
+    def transform_one(self, query: str) -> NDArray[np.float64]:
+        """Give the features of one query, shape (1, n_features), as `transform` but for rounding.
+
+        Without the sparse matrices of a batch, which cost more than the arithmetic.
+        """
+        check_is_fitted(self)
+        pieces = encode_one(query, self.n_buckets)
+        numeric = (pieces.numeric - self.mean_) / self.scale_
+        numeric[np.isnan(numeric)] = 0.0
+        values = (1.0 + np.log(pieces.counts)) * self.idf_[pieces.buckets]
+        middle = int(np.searchsorted(pieces.buckets, self.n_buckets // 2))
+        for half in (slice(middle), slice(middle, None)):
+            values[half] /= max(float(np.sqrt(values[half] @ values[half])), MIN_SPREAD)
+        topics = (values @ self.directions_[pieces.buckets] - self.centre_)[None, :]
+        near = np.minimum(np.maximum(numeric, -MAX_Z), MAX_Z)[None, :]
+        return np.concatenate([near, topics, self._members(topics)], axis=1)
 
     def _members(self, topics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Soft membership in each cluster, adding up to CLUSTER_SCALE."""

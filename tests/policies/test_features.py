@@ -77,6 +77,8 @@ def test_transform_gives_each_text_the_same_row_alone_or_in_company() -> None:
     together = features.transform(texts)
     alone = np.vstack([features.transform([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-12)
+    served = np.vstack([features.transform_one(text) for text in texts])
+    np.testing.assert_allclose(together, served, atol=1e-12)
     assert together.shape == (21, len(NUMERIC_NAMES) + 4)
 
 
