@@ -552,10 +552,38 @@ class KeyRow(Base):
     name: Mapped[str]
     digest: Mapped[str]
     team: Mapped[str | None]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    parallel_requests: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class RateRow(Base):
+    """What the keys of one name used of their limits; see `storage.rates`.
+
+    Times are nanoseconds since 1970: until then something counts as used. ``in_flight`` is the
+    number of the subject's permits.
+    """
+
+    __tablename__ = "rates"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    requests_until_ns: Mapped[int]
+    tokens_until_ns: Mapped[int]
+    in_flight: Mapped[int]
+
+
+class PermitRow(Base):
+    """A request under way whose key may ask so many at once; it lapses unless it is renewed."""
+
+    __tablename__ = "permits"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(ForeignKey("rates.subject"))
+    lapses_at: Mapped[datetime]
 
 
 class PolicyRow(Base):

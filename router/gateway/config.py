@@ -267,6 +267,7 @@ class Config(Strict):
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
             teams={key.name: key.team for key in self.auth.keys if key.team is not None},
+            limits={key.name: key.to_limits() for key in self.auth.keys},
             tags=frozenset(self.tags),
             pepper=None if pepper is None else pepper.get_secret_value(),
         )

@@ -15,6 +15,7 @@ from cost_models.errors import PriceConfigError
 from cost_models.estimates import Throughput
 from cost_models.money import NANO_PER_USD
 from cost_models.pricing import Price
+from cost_models.rates import RateLimits
 from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
@@ -30,6 +31,7 @@ LOCAL = "local/"
 SIMULATED = "simulated/"
 MIN_KEY_LENGTH = 16
 MIN_KEY_VARIETY = 8
+MAX_RATE = 1_000_000_000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 
 
@@ -43,6 +45,7 @@ def _not_bool(value: object) -> object:
 Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
+Rate = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MAX_RATE)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -227,10 +230,13 @@ class AlertsConfig(Strict):
 
 
 class KeyConfig(Strict):
-    """A static key; its name is the tenant that it stands for."""
+    """A static key; its name is the tenant that it stands for, and may ask so fast."""
 
     name: Name
     team: Name | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    parallel_requests: Rate | None = None
     key: SecretStr
 
     @field_validator("key")
@@ -244,6 +250,10 @@ class KeyConfig(Strict):
             )
             raise wrong(message)
         return key
+
+    def to_limits(self) -> RateLimits:
+        """Give how fast it may ask."""
+        return RateLimits(self.requests_per_minute, self.tokens_per_minute, self.parallel_requests)
 
 
 class AuthConfig(Strict):
