@@ -42,6 +42,8 @@ from router.strategies.registry import parse_strategy
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from policies.pacing import Pacing
+
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
 FREE_KINDS = frozenset({"user", "session"})
@@ -271,6 +273,14 @@ class Config(Strict):
             tags=frozenset(self.tags),
             pepper=None if pepper is None else pepper.get_secret_value(),
         )
+
+    def paced(self) -> dict[tuple[str, str], Pacing]:
+        """Give how budgets are paced, by scope and period, those that are."""
+        return {
+            (budget.scope, budget.period.value): budget.pacing.to_pacing()
+            for budget in self.budgets
+            if budget.pacing is not None
+        }
 
     def show(self) -> str:
         """Give the configuration as YAML, defaults included, secrets hidden."""

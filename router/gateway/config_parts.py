@@ -14,8 +14,10 @@ from cost_models.budgets import Budget, Period, zone
 from cost_models.errors import PriceConfigError
 from cost_models.estimates import Throughput
 from cost_models.money import NANO_PER_USD
+from cost_models.plans import HOURS_PER_DAY
 from cost_models.pricing import Price
 from cost_models.rates import RateLimits
+from policies.pacing import Pacing
 from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
@@ -165,6 +167,34 @@ class ModelConfig(Strict):
         return self.model.startswith(SIMULATED)
 
 
+class PacingConfig(Strict):
+    """How the shadow price follows spending; see `policies.pacing.Pacing`."""
+
+    keep_accuracy_target: bool = False
+    gain: Annotated[Number, Field(gt=0, le=10_000)] = Pacing().gain
+    min_price_factor: Annotated[Number, Field(gt=0, le=1)] = Pacing().min_factor
+    max_price_factor: Annotated[Number, Field(gt=1, le=1e9)] = Pacing().max_factor
+    hours: tuple[Annotated[Number, Field(ge=0)], ...] | None = None
+
+    @field_validator("hours")
+    @classmethod
+    def _is_a_day(cls, hours: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if hours is not None and (len(hours) != HOURS_PER_DAY or not sum(hours)):
+            message = f"24 weights are needed, from midnight on, not all 0; got {len(hours)}"
+            raise wrong(message)
+        return hours
+
+    def to_pacing(self) -> Pacing:
+        """Give the law."""
+        return Pacing(
+            gain=self.gain,
+            min_factor=self.min_price_factor,
+            max_factor=self.max_price_factor,
+            keep_accuracy_target=self.keep_accuracy_target,
+            hours=self.hours,
+        )
+
+
 class BudgetConfig(Strict):
     """At most ``limit_usd`` of ``scope`` in each period; a ``soft`` one warns and refuses nothing.
 
@@ -177,6 +207,14 @@ class BudgetConfig(Strict):
     period: Period
     time_zone: str = "UTC"
     soft: bool = False
+    pacing: PacingConfig | None = None
+
+    @model_validator(mode="after")
+    def _can_be_paced(self) -> Self:
+        if self.pacing is not None and self.period is Period.TOTAL:
+            message = "pacing needs a period that ends: day, week or month"
+            raise wrong(message, at=("pacing",))
+        return self
 
     @field_validator("period")
     @classmethod

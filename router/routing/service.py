@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
+    from router.routing.pacing import Pacer, Standing
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
     from router.types import Task
@@ -116,6 +117,7 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
+    pacer: Pacer | None = None
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
@@ -129,6 +131,8 @@ class RoutingService:
     async def start(self) -> None:
         """Charge what dead replicas left open, load the policy in service, begin to beat."""
         await self._tend_and_tell()
+        if self.pacer is not None:
+            await asyncio.to_thread(self._read_spending, self.pacer)
         self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
@@ -213,8 +217,25 @@ class RoutingService:
         return []
 
     def _consider(self, request: ChatRequest) -> Choice:
-        today = self.clock().date()
-        return self.chooser.consider(request, offers(self.catalog.on(today), request))
+        now = self.clock()
+        offered = offers(self.catalog.on(now.date()), request)
+        return self.chooser.consider(request, offered, self._pace(request, now))
+
+    def _pace(self, request: ChatRequest, now: datetime) -> Standing | None:
+        """Give what paces a request; what was spent is read again in the background, if due."""
+        if self.pacer is None:
+            return None
+        if self.pacer.is_due():
+            reading = asyncio.to_thread(self._read_spending, self.pacer)
+            self._keep(asyncio.ensure_future(reading))
+        return self.pacer.pace(_scopes(request), now)
+
+    def _read_spending(self, pacer: Pacer) -> None:
+        """Read what paced budgets have spent; without the ledger the last figures stay."""
+        try:
+            pacer.refresh(self.ledger, self.clock())
+        except LedgerError as error:
+            LOG.warning("pacing goes on with older figures: %s", error)
 
     async def _begin(self, request: ChatRequest) -> _Run:
         """Hold the worst case of a request; one that is refused gives its permit back."""
