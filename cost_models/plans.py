@@ -1,4 +1,4 @@
-"""What was to be spent by now of a budget whose window ends: evenly, or by a profile of the day."""
+"""A budget over its window: what was to be spent by now, and where spending leads by the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 HOURS_PER_DAY = 24
 HOUR = timedelta(hours=1)
+LEAST_ELAPSED = 0.1
+"""Share of a plan before which nothing is projected: the first minutes say little."""
+
+LEAST_SPENT = 0.2
+"""Share of a limit below which nothing is projected: so little may be a few dear requests."""
 
 
 def planned_share(
@@ -37,6 +42,17 @@ def planned_share(
     begun = sums[min(n_whole + 1, len(sums) - 1)] - before
     length = min(HOUR, end - start - n_whole * HOUR)
     return (before + begun * (rest / length if length else 0.0)) / sums[-1]
+
+
+def projected(spent_nano_usd: int, limit_nano_usd: int, planned: float) -> int | None:
+    """Project what will be spent when the window ends, in nano-USD; None where it is too early.
+
+    Spending so far goes on as the plan does: spent by ``planned``, the share in [0, 1] of it that
+    is over. Nothing is projected before a tenth of the plan, or with less than a fifth spent.
+    """
+    if planned < LEAST_ELAPSED or spent_nano_usd < LEAST_SPENT * limit_nano_usd:
+        return None
+    return int(spent_nano_usd / planned)
 
 
 @lru_cache(maxsize=64)

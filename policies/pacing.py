@@ -55,6 +55,10 @@ class Pacing:
         least, most = log(self.min_factor), log(self.max_factor)
         return exp(min(max(self.gain * beyond, least), most))
 
+    def is_at_most(self, factor: float) -> bool:
+        """Tell whether a factor is as high as it may be: pacing can do no more."""
+        return factor >= self.max_factor * (1.0 - LEAST_LEFT)
+
     def applied(self, policy: UtilityPolicy, factor: float, dearest_usd: float) -> UtilityPolicy:
         """Give the policy at its price times ``factor``; its version says that it is paced.
 

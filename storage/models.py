@@ -493,7 +493,7 @@ class BudgetWindowRow(Base):
     ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here (in a
     soft budget whatever was used), and ``overshoot_nano_usd`` what providers billed beyond their
     holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the
-    highest threshold that was told of.
+    highest threshold that was told of, ``forecast_told`` says that its forecast was.
     """
 
     __tablename__ = "budget_windows"
@@ -506,6 +506,7 @@ class BudgetWindowRow(Base):
     overshoot_nano_usd: Mapped[int]
     highest_limit_nano_usd: Mapped[int]
     alerted_percent: Mapped[int] = mapped_column(server_default="0")
+    forecast_told: Mapped[bool] = mapped_column(server_default=false())
 
 
 class HoldRow(Base):

@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
-from storage.alerts import Alert, take_alerts, thresholds_passed
+from storage.alerts import NONE_PACED, Alert, alerts_due, take_alerts
 from storage.budgets import BudgetStatus, budget_status, declare_budgets
 from storage.bulk import open_together
 from storage.doctor import Finding, examine
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cost_models.budgets import Budget
+    from storage.forecasts import Paced
     from storage.waits import Place
 
 T = TypeVar("T")
@@ -191,11 +192,11 @@ class Ledger:
         """Where each budget of ``scopes`` (None: of every scope) stands at ``now``."""
         return self.read(lambda session: budget_status(session, now, scopes))
 
-    def alerts(self, now: datetime) -> list[Alert]:
-        """Give the thresholds that budgets have passed, each once; see `storage.alerts`."""
-        if not self.read(lambda session: thresholds_passed(session, now)):
+    def alerts(self, now: datetime, paced: Paced = NONE_PACED) -> list[Alert]:
+        """Give thresholds passed and forecasts above a limit, each once; see `storage.alerts`."""
+        if not self.read(lambda session: alerts_due(session, now, paced)):
             return []
-        return self.write(lambda session: take_alerts(session, now))
+        return self.write(lambda session: take_alerts(session, now, paced))
 
     def judge_trial(self, now: datetime) -> str | None:
         """End the trial under way if enough is known of it; see `storage.judging.judge_trial`."""

@@ -22,6 +22,7 @@ from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
+from router.routing.signing import signing_key
 from router.routing.types import AUTO
 
 if TYPE_CHECKING:
@@ -252,6 +253,9 @@ class AlertsConfig(Strict):
                 message = "a secret signs nothing without a webhook; name one, or remove it"
                 raise wrong(message, at=("secret",))
             return self
+        if self.secret is not None and not _is_signing_key(self.secret.get_secret_value()):
+            message = "after whsec_ a key of at least 16 bytes in base64 is needed"
+            raise wrong(message, at=("secret",))
         if not is_http(self.webhook.get_secret_value()):
             message = "an address such as https://alerts.example.com/rheostat is needed"
             raise wrong(message, at=("webhook",))
@@ -322,6 +326,13 @@ class AuthConfig(Strict):
             message = "two keys are the same; give each name a key of its own"
             raise wrong(message, at=("keys",))
         return self
+
+
+def _is_signing_key(secret: str) -> bool:
+    try:
+        return len(signing_key(secret)) >= MIN_KEY_LENGTH
+    except ValueError:
+        return False
 
 
 def is_http(url: str) -> bool:

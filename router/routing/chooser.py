@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from policies.types import Decision
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
-    from router.routing.pacing import Standing
     from router.routing.types import ChatRequest
+    from storage.forecasts import Outlook
     from storage.policies import StoredPolicy
     from storage.store import Ledger
 
@@ -78,7 +78,7 @@ class Choice:
     policy: Policy
     rng: np.random.Generator
     shadow: Choice | None = None
-    pace: Standing | None = None
+    pace: Outlook | None = None
 
     def decide(self) -> Decision:
         """Choose among the feasible offers.
@@ -246,7 +246,7 @@ class Chooser:
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
     def consider(
-        self, request: ChatRequest, offers: Sequence[Offer], pace: Standing | None = None
+        self, request: ChatRequest, offers: Sequence[Offer], pace: Outlook | None = None
     ) -> Choice:
         """Forecast every offer, at the price that ``pace`` makes of it; nothing is decided yet."""
         used, tried = self._in_service, self._tried
@@ -266,7 +266,7 @@ class Chooser:
         offers: Sequence[Offer],
         used: _InService | None,
         policy: Policy | None,
-        pace: Standing | None = None,
+        pace: Outlook | None = None,
     ) -> Choice:
         prediction = None
         if used is not None:
@@ -275,7 +275,7 @@ class Chooser:
         priced = tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers))
         if not isinstance(policy, UtilityPolicy):
             pace = None
-        elif pace is not None:
+        elif pace is not None and pace.pacing is not None:
             dearest_usd = max(arm.expected_cost_usd for arm in priced)
             own, policy = policy, pace.pacing.applied(policy, pace.factor, dearest_usd)
             pace = None if policy is own else pace

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
-    from router.routing.pacing import Pacer, Standing
+    from router.routing.pacing import Pacer
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
     from router.types import Task
     from storage.alerts import Alert
+    from storage.forecasts import Outlook
     from storage.ledger import Settlement
     from storage.outcomes import Grade
     from storage.rates import Permit
@@ -221,7 +222,7 @@ class RoutingService:
         offered = offers(self.catalog.on(now.date()), request)
         return self.chooser.consider(request, offered, self._pace(request, now))
 
-    def _pace(self, request: ChatRequest, now: datetime) -> Standing | None:
+    def _pace(self, request: ChatRequest, now: datetime) -> Outlook | None:
         """Give what paces a request; what was spent is read again in the background, if due."""
         if self.pacer is None:
             return None
@@ -447,7 +448,7 @@ class RoutingService:
                 entry.request_id,
                 entry.charged_nano_usd,
             )
-        for alert in self.ledger.alerts(now):
+        for alert in self.ledger.alerts(now, {} if self.pacer is None else self.pacer.paced):
             LOG.warning("%s", alert)
             self._untold.append(alert)
         self.ledger.roll_up(now, ROLL_UP_AT_ONCE)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_models.budgets import Period, window
-from cost_models.plans import planned_share
+from cost_models.plans import planned_share, projected
 
 BERLIN = ZoneInfo("Europe/Berlin")
 OFFICE = (0.0,) * 9 + (1.0,) * 8 + (0.0,) * 7
@@ -49,3 +49,14 @@ def test_what_never_ends_has_no_plan() -> None:
     now = datetime(2026, 7, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="day, week or month"):
         planned_share(window(Period.TOTAL, now, UTC), now, UTC)
+
+
+@given(limit=st.integers(1, 10**12), spent=st.integers(0, 10**12), planned=st.floats(0, 1))
+def test_a_projection_goes_on_as_before_once_there_is_enough(
+    limit: int, spent: int, planned: float
+) -> None:
+    """From a tenth of the plan and a fifth of the limit on; never below what is spent."""
+    found = projected(spent, limit, planned)
+    assert (found is None) == (planned < 0.1 or spent < 0.2 * limit)
+    if found is not None:
+        assert spent <= found <= 10 * spent + 1

@@ -1,4 +1,4 @@
-"""Limits on how fast keys ask, and what was used of them."""
+"""Limits on how fast keys ask, what was used of them, and forecasts that were told of."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def upgrade() -> None:
     """Add what is new; no row of before is changed."""
     for name in ("requests_per_minute", "tokens_per_minute", "parallel_requests"):
         op.add_column("keys", sa.Column(name, sa.BigInteger(), nullable=True))
+    op.add_column(
+        "budget_windows",
+        sa.Column("forecast_told", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
     op.create_table(
         "rates",
         sa.Column("subject", sa.Text(), nullable=False),

@@ -265,6 +265,12 @@ def test_what_is_shown_can_be_read_again() -> None:
         ),
         pytest.param(
             f"models: [{FREE}]\n"
+            "alerts: {webhook: 'https://a.example/x', secret: 'whsec_not*in*base64'}",
+            ["alerts.secret", "in base64 is needed"],
+            id="a secret that is no key",
+        ),
+        pytest.param(
+            f"models: [{FREE}]\n"
             "budgets: [{scope: organisation, limit_usd: 1, period: total, pacing: {}}]",
             ["budgets[0].pacing", "a period that ends: day, week or month"],
             id="pacing without an end",
