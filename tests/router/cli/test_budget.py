@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from policies.pacing import Pacing
+from router.cli.build import build_service
+from router.gateway.config import load
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -107,3 +111,18 @@ def test_status_and_explain_show_where_spending_leads(cli: Cli, config: Path) ->
         assert "planned" in shown
         projected = found["projected_nano_usd"]
         assert ("on course for" in shown) == (projected is not None)
+
+
+def test_what_the_file_paces_is_paced_by_the_gateway(config: Path) -> None:
+    """The law arrives where requests are decided; without one nothing is read for it."""
+    plain = build_service(load(config))
+    assert plain.pacer is None
+    law = "pacing: {keep_accuracy_target: true, max_price_factor: 50}"
+    paced = f'  - {{scope: "key:default", limit_usd: 1, period: week, {law}}}'
+    config.write_text(config.read_text().rstrip() + f"\n{paced}\n")
+    service = build_service(load(config))
+    assert service.pacer is not None
+    expected = Pacing(keep_accuracy_target=True, max_factor=50)
+    assert service.pacer.paced == {("key:default", "week"): expected}
+    for built in (plain, service):
+        built.ledger.close()
