@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from fractions import Fraction
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
 from databases import contender
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
+from cost_models.budgets import Budget, Period
 from cost_models.rates import MINUTE_NS, NO_LIMITS, Bucket, RateLimits
 from storage.engine import create_ledger_engine, migrate
 from storage.errors import RateLimitedError
+from storage.ledger import SettleEntry
 from storage.models import PermitRow, RateRow
 from storage.rates import Permit, RateAsk
+from storage.store import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
-    from storage.store import Ledger
+    from storage.ledger import OpenEntry
 
 LEASE = timedelta(seconds=60)
 
@@ -80,6 +86,50 @@ def test_threads_that_come_and_go_are_never_more_than_may_at_once(
     assert ledger.read(lambda s: s.scalars(select(PermitRow.id)).all()) == []
     assert [let_in(ledger, f"again{i}", limits, now).tokens for i in range(3)] == [0, 0, 0]
     assert refused(ledger, "fourth", limits, now).retry_after_s == 1.0
+
+
+def test_replicas_that_mix_limits_and_money_never_wait_in_a_circle(
+    ledger: Ledger, opening: Callable[..., OpenEntry], now: datetime
+) -> None:
+    """Batches of both, of subjects in any order, beside heartbeats: no deadlock, no slip."""
+    ledger.declare_budgets([Budget("organisation", Period.DAY, 10**9)])
+    url = ledger.engine.url.render_as_string(hide_password=False)
+    replicas = [ledger, Ledger(create_ledger_engine(url))]
+    limits = RateLimits(10**6, 10**9, 2)
+    inside = Counter[str]()
+    most = Counter[str]()
+    counting = Lock()
+
+    def requests(thread: int) -> int:
+        mine = replicas[thread % 2]
+        served = 0
+        for i in range(12):
+            subject = f"s{(thread * 7 + i * 5) % 3}"
+            name = f"{thread}-{i}"
+            ask = RateAsk(subject, name, limits, 10)
+            try:
+                permit = mine.admitting(ask, now, now + LEASE).result()
+            except RateLimitedError:
+                continue
+            with counting:
+                inside[subject] += 1
+                most[subject] = max(most[subject], inside[subject])
+            entry_id = mine.open(opening(name, 10), now)
+            with counting:
+                inside[subject] -= 1
+            mine.settling(SettleEntry(entry_id, (), latency_s=0), now, (permit, 7)).result()
+            mine.tend_permits([], now, now + LEASE)
+            served += 1
+        return served
+
+    with ThreadPoolExecutor(10) as threads:
+        assert sum(threads.map(requests, range(10))) >= 12
+    assert max(most.values()) <= 2
+    assert ledger.examine() == []
+    if ledger.engine.dialect.name == "postgresql":
+        count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert ledger.read(lambda s: s.scalar(text(count))) == 0
+    replicas[1].close()
 
 
 def test_a_minute_gives_back_what_was_used_evenly(ledger: Ledger, now: datetime) -> None:
