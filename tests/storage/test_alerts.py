@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -176,3 +177,17 @@ def test_a_paced_budget_is_told_of_where_pacing_can_do_no_more(
     late = Pacing(hours=(1.0,) * 8 + (0.0,) * 15 + (0.1,), max_factor=1.5)
     assert forecasts(ledger, eight, {pair: late}) == []
     assert forecasts(ledger, eight, {pair: Pacing(max_factor=1.5)}) == [1200]
+
+
+def test_of_many_that_look_at_once_one_tells(ledger: Ledger, spend: Spend, now: datetime) -> None:
+    """Each threshold and each forecast, over replicas whose heartbeats meet."""
+    ledger.declare_budgets([Budget("organisation", Period.DAY, 1000)])
+    url = ledger.engine.url.render_as_string(hide_password=False)
+    replicas = [ledger, *(Ledger(create_ledger_engine(url)) for _ in range(3))]
+    spend(600, now)
+    with ThreadPoolExecutor(8) as threads:
+        told = list(threads.map(lambda i: replicas[i % 4].alerts(now), range(16)))
+    kinds = sorted(alert.projected_nano_usd or 0 for alerts in told for alert in alerts)
+    assert kinds == [0, 1200]
+    for other in replicas[1:]:
+        other.close()
