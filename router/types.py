@@ -57,6 +57,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked example: ``reasoning`` leads to ``answer``, which is of ``kind``.
+
+    One from the ledger has no reasoning, since the ledger keeps the final value alone.
+    """
+
+    kind: AnswerKind
+    question: str
+    reasoning: str
+    answer: str
+
+    def turns(self) -> tuple[Message, Message]:
+        """Give the example as a question and its answer."""
+        worked = f"{self.reasoning}\nAnswer: {self.answer}".lstrip("\n")
+        return Message("user", self.question), Message("assistant", worked)
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRequest:
     """One call for ``n`` >= 1 completions of the same messages.
 
@@ -111,6 +129,7 @@ class Task:
 
     ``difficulty`` in [0, 1] is what the policy's estimator predicts of the query, 0 trivial and 1
     hopeless; None where nothing was fitted. It can lower what a strategy spends, never raise it.
+    ``exemplars`` are verified answers of the tenant's own past, the nearest first.
     """
 
     messages: tuple[Message, ...]
@@ -126,6 +145,7 @@ class Task:
     n: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     difficulty: float | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     @property
     def text(self) -> str:

@@ -38,6 +38,7 @@ FURTHER = (
     "self_consistency(samples=7, batch=3, stop='window')",
     "self_consistency(samples=6, batch=2, easy=0.2, prior=4)",
     "few_shot(n_exemplars=1)",
+    "few_shot(n_exemplars=4, exemplars='nearest')",
     "best_of_n(samples=4, verifier='self_judge', batch=2)",
     "weighted_best_of_n(samples=3, verifier='step_judge')",
     "trained_aggregation(samples=3, verifier='self_judge')",
