@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.estimates import CallBound
+    from policies.artifacts import FittedPolicy
     from policies.base import Policy
     from policies.difficulty import DifficultyEstimator, Prediction
     from policies.types import Decision
@@ -302,8 +303,22 @@ class Chooser:
         from policies import artifacts  # noqa: PLC0415 - scikit-learn, only with a fitted policy
 
         fitted = artifacts.from_bytes(stored.artifact)
-        policy = adjusted(fitted.policy, self.settings)
+        policy = adjusted(self._of_offered(fitted), self.settings)
         return _InService(stored.version, fitted.estimator, policy)
+
+    def _of_offered(self, fitted: FittedPolicy) -> UtilityPolicy:
+        """Give its policy, none of its priced arms left out where a derived one is not offered.
+
+        What is left out was left out in favour of the others, also of those that are not there.
+        """
+        policy = fitted.policy
+        offered = {*self.catalog.arms, *(c.arm for c in self.catalog.cascades.values())}
+        derived = {recipe.arm for recipe in fitted.recipes}
+        if not policy.left_out or derived - policy.left_out <= offered:
+            return policy
+        unpriced = {Arm.parse(name) for name in fitted.manifest.get("unpriced_arms", ())}
+        kept = policy.left_out & (derived | unpriced)
+        return replace(policy, left_out=kept, version=f"{policy.version}:offered")
 
     def observe(self, arm: Arm, latency_s: float) -> None:
         """Take note of how long an arm took."""

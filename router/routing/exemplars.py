@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from policies.nearest import NearestTexts
 from router.strategies.few_shot import NEAREST, FewShot
 from router.strategies.registry import parse_strategy
+from router.strategies.vote import Vote, source_of
 from router.types import Exemplar
 from router.verifiers.registry import VERIFIERS
 from storage.verified import newest_grade, read_verified
@@ -90,7 +91,8 @@ def n_shown(catalog: Catalog) -> int:
     """Most exemplars of the ledger that one strategy of the catalog shows; 0 where none does."""
     staged = (stage for cascade in catalog.cascades.values() for stage in cascade.stages)
     strategies = [*catalog.strategies.values(), *(parse_strategy(s.strategy) for s in staged)]
-    shows = (s for s in strategies if isinstance(s, FewShot) and s.exemplars == NEAREST)
+    asking = (source_of(s.of) if isinstance(s, Vote) else s for s in strategies)
+    shows = (s for s in asking if isinstance(s, FewShot) and s.exemplars == NEAREST)
     return max((strategy.n_exemplars for strategy in shows), default=0)
 
 

@@ -32,7 +32,7 @@ from router.types import Exemplar
 if TYPE_CHECKING:
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
-    from router.types import Answer, Message, Task
+    from router.types import Answer, Message, SampleRequest, Task
 
 SHIPPED = "exemplars.yaml"
 FIELDS = ("kind", "question", "reasoning", "answer")
@@ -74,10 +74,13 @@ class FewShot:
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer with one call; raises what the provider or the meter raises."""
-        messages = before_question(task.messages, self._turns(task))
-        hinted = with_hint(messages, step_by_step(task))
-        (sample, *_) = await sampler.sample(request(task, hinted))
+        (sample, *_) = await sampler.sample(self.request(task))
         return answer_from(task, sample)
+
+    def request(self, task: Task) -> SampleRequest:
+        """Give the one call of a run."""
+        messages = before_question(task.messages, self._turns(task))
+        return request(task, with_hint(messages, step_by_step(task)))
 
     def _turns(self, task: Task) -> tuple[Message, ...]:
         near = task.exemplars if self.exemplars == NEAREST else ()

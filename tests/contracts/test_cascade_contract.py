@@ -12,6 +12,9 @@ from parts import asks, at_worst, catalog, scripted
 
 from cost_models.types import Arm, Usage
 from policies.cascades import Cascade
+from policies.derived import Voting
+from policies.recipes import Vote
+from policies.sampled import Escalation as VotedEscalation
 from policies.types import AnswerKind
 from router.errors import AllowanceExceededError, ProviderError, RequestError, StrategyConfigError
 from router.providers.scripted import Reply, ScriptedProvider
@@ -32,6 +35,7 @@ CASCADES = (
     "small|cot then small|direct then escalate to large|direct until agree",
     "small|direct then small|direct then small|direct then escalate to large|cot until agree",
     "small|self_consistency(samples=4, batch=2) then escalate to large|direct until confident 0.9",
+    "cascade|vote(small/cot x4, 3 agree > large/direct)",
     "small|direct then escalate to large|direct then large|cot until verified by self_judge",
     "small|revision(verifier='self_judge') then large|direct until verified by step_judge",
     "small|direct then escalate to large|direct until verified by reference(reference='7')",
@@ -212,6 +216,30 @@ def test_a_recorded_cascade_and_a_served_one_have_the_same_arm(*, verified: bool
     assert served.stages == stages
 
 
+@pytest.mark.parametrize("least", range(1, 8))
+def test_a_recorded_vote_that_escalates_and_a_served_one_have_the_same_arm(least: int) -> None:
+    """Whatever part of the samples has to agree; the vote alone is a strategy by its own name."""
+    source, fallback = Arm("a/b", "few_shot(n_exemplars=2)"), Arm("c", "direct")
+    recorded = VotedEscalation(source, 7, least, fallback)
+    served = parse_escalation(str(recorded.arm))
+    assert served.arm == recorded.arm
+    assert served == parse_escalation(str(served))
+    for voting in (Voting(5), Voting(40, 0.95, 5), Voting(10, 0.8, 1)):
+        name = Vote(source, voting).arm.strategy
+        assert str(parse_strategy(name)) == name
+
+
+@pytest.mark.parametrize(("agreeing", "value"), [(3, "6"), (2, "9")])
+async def test_a_vote_escalates_where_too_few_agree(agreeing: int, value: str) -> None:
+    """Three of four samples have to agree."""
+
+    def script(request: SampleRequest, i: int) -> str:
+        return f"Answer: {6 if i < agreeing else 50 + i}" if request.n > 1 else "?"
+
+    asked, found = offer(CASCADES[3], script, lambda *_: "Answer: 9")
+    assert (await lease(found).run(asked.task)).value == value
+
+
 async def test_agreement_of_two_prompts_spares_the_large_model() -> None:
     """The first two stages agree; the third is not run."""
     asked, found = offer(CASCADES[0], lambda *_: "Answer: 6.0", lambda *_: "Answer: 7")
@@ -286,6 +314,8 @@ def test_a_cascade_needs_all_of_its_models_to_be_allowed() -> None:
         ("small|direct then large|cot until confident much", "number"),
         ("small|direct then large|cot until confident 2", "above 0, to 1"),
         ("small|direct then large|cot until verified by nobody", "no verifier"),
+        ("vote(small/cot > large/direct)", "3 agree"),
+        ("vote(small/revision x5, 3 agree > large/direct)", "direct, cot or few_shot"),
         ("verified(small/direct > large/cot)", "needs a verifier"),
         ("agree(small/direct > small/cot > large/cot) by game24", "only verified"),
         (7, "is a text"),

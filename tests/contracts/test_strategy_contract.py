@@ -39,6 +39,8 @@ FURTHER = (
     "self_consistency(samples=6, batch=2, easy=0.2, prior=4)",
     "few_shot(n_exemplars=1)",
     "few_shot(n_exemplars=4, exemplars='nearest')",
+    "vote(few_shot(n_exemplars=2),samples=5,stop_at=0.9,batch=2)",
+    "vote(direct,samples=3,stop_at=0.8,batch=1,temperature=1.1)",
     "best_of_n(samples=4, verifier='self_judge', batch=2)",
     "weighted_best_of_n(samples=3, verifier='step_judge')",
     "trained_aggregation(samples=3, verifier='self_judge')",
