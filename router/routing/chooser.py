@@ -22,6 +22,7 @@ from policies.fixed import FixedPolicy, SafePolicy
 from policies.types import Shadowed
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
+from router.routing.judges import Judges, predicted
 from router.routing.types import AUTO, Candidate, Plan
 from storage.policies import policy_in_service, read_policy
 from storage.trials import running_trial
@@ -204,11 +205,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _InService:
-    """The policy in service as the operator wants it, and its version in the ledger."""
+    """The policy in service as the operator wants it, and its version in the ledger.
+
+    ``verified`` are its arms that were derived for an exact verifier.
+    """
 
     stored_version: str
     estimator: DifficultyEstimator
     policy: UtilityPolicy
+    verified: frozenset[Arm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +242,7 @@ class Chooser:
     catalog: Catalog
     settings: ChooserSettings = field(default_factory=ChooserSettings)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    judges: Judges = field(default_factory=Judges)
     _in_service: _InService | None = field(default=None, init=False)
     _tried: _Tried | None = field(default=None, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
@@ -263,8 +269,9 @@ class Chooser:
     ) -> Choice:
         prediction = None
         if used is not None:
-            arms = [offer.arm for offer in offers]
-            prediction = used.estimator.predict([request.task.text], arms)
+            prediction = predicted(
+                used.estimator, request.task.text, offers, used.verified, self.judges
+            )
         return Choice(
             request=request,
             offers=tuple(offers),
@@ -304,7 +311,8 @@ class Chooser:
 
         fitted = artifacts.from_bytes(stored.artifact)
         policy = adjusted(self._of_offered(fitted), self.settings)
-        return _InService(stored.version, fitted.estimator, policy)
+        verified = frozenset(recipe.arm for recipe in fitted.recipes if recipe.verified)
+        return _InService(stored.version, fitted.estimator, policy, verified)
 
     def _of_offered(self, fitted: FittedPolicy) -> UtilityPolicy:
         """Give its policy, none of its priced arms left out where a derived one is not offered.

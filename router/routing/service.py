@@ -412,6 +412,7 @@ class RoutingService:
         if done is not None:
             LOG.warning("%s", done)
         self.exemplars.follow(self.ledger, self.catalog, now)
+        self.chooser.judges.follow(self.ledger, self.catalog, now)
         self.chooser.follow(self.ledger)
 
 
