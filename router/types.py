@@ -177,7 +177,8 @@ class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
     ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
-    said what the call used: it is then charged at its worst case.
+    said what the call used: it is then charged at its worst case. ``price_source`` and ``provider``
+    are those of another server than the model's, "" for a call of the model.
     """
 
     model: str
@@ -188,3 +189,5 @@ class CallRecord:
     status: str = "ok"
     in_doubt: bool = False
     error: str | None = None
+    price_source: str = ""
+    provider: str = ""

@@ -397,6 +397,9 @@ def _expected(offer: Offer) -> tuple[float, float]:
     price, throughput = offer.model.price, offer.model.throughput
     cost_usd = busy_s = 0.0
     for call in offer.calls:
+        if call.own_nano_usd is not None:
+            cost_usd += call.own_nano_usd / NANO_PER_USD
+            continue
         prompt_tokens, completion_tokens = _tokens(call, offer)
         cost_usd += expected_usd(
             price,

@@ -30,7 +30,7 @@ class Demands:
     """What one verdict costs and what it needs.
 
     ``model_calls`` is the most upstream calls that a verdict makes through the request's own
-    meter. ``service`` is True when it asks a server of its own, whose price is not metered.
+    meter. ``service`` is True when each asks a server of its own, at that server's price.
     ``extra`` is the optional install that it needs. ``per_step`` says that it judges steps, so
     that it can guide a search. ``weak`` marks a model that judges itself: its verdicts correlate
     with its own mistakes (Huang et al. 2023, arXiv:2310.01798). ``exact`` marks a rule whose word
