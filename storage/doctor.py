@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, case, exists, func, select, update
 
 from cost_models.budgets import Period
+from storage.attempt_check import wrong_stages
 from storage.holds import QUIET
 from storage.marks import hour_of
 from storage.models import (
@@ -44,6 +45,7 @@ class Problem(StrEnum):
     COUNTER = "counter differs from its rows"
     OVERDRAWN = "more is spent and held than was ever granted"
     ENTRY_COST = "an entry's cost differs from its calls and adjustments"
+    STAGE = "a stage of a cascade differs from its calls"
     ROLLUP = "a rollup differs from its rows"
     ORPHAN = "a row belongs to nothing"
 
@@ -74,6 +76,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
         *_balances(session, repair=repair),
         *_overdrawn(session),
         *_entry_costs(session),
+        *_stages(session),
         *_orphans(session),
         *_rollups(session, repair=repair),
     ]
@@ -248,6 +251,12 @@ def _entry_costs(session: Session) -> Iterator[Finding]:
     ):
         subject = f"cost_nano_usd of request {request_id!r}, attempt {attempt}"
         yield Finding(Problem.ENTRY_COST, subject, int(should), cost)
+
+
+def _stages(session: Session) -> Iterator[Finding]:
+    for wrong in wrong_stages(session):
+        subject = f"{wrong.figure} of stage {wrong.seq} of request {wrong.request_id!r}"
+        yield Finding(Problem.STAGE, subject, wrong.expected, wrong.found)
 
 
 def _orphans(session: Session) -> Iterator[Finding]:
