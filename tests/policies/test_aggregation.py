@@ -49,13 +49,14 @@ def planted(n_sets: int, seed: int = 0) -> list[SampleSet]:
 
 
 def test_where_nothing_tells_more_than_the_votes_it_is_the_vote() -> None:
-    """Scores and lengths drawn at random: cluster by cluster what the majority says."""
+    """Scores and lengths drawn at random, answers of one length: what the majority says."""
     rng = np.random.default_rng(1)
+    same = {"right": "a", "wrong 0": "b", "wrong 1": "c"}
     noise = [
         SampleSet(
             one.query_id,
             tuple(
-                replace(drawn, score=float(rng.normal()), n_tokens=float(rng.integers(50, 90)))
+                Drawn(same[drawn.answer or ""], float(rng.integers(50, 90)), score=rng.normal())
                 for drawn in one.samples
             ),
             one.correct,
