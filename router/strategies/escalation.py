@@ -13,8 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cost_models.types import Arm
-from policies.cascades import MIN_STAGES, Cascade
-from policies.sampled import Escalation as VotedEscalation
+from policies.cascades import MIN_STAGES, Cascade, voted_arm
 from router.errors import StrategyConfigError
 from router.strategies.registry import parse_strategy
 from router.strategies.vote import Vote
@@ -90,7 +89,7 @@ class Escalation:
     def arm(self) -> Arm:
         """The cascade as an arm, by the name that a recorded one has."""
         if (voted := self._voted()) is not None:
-            return voted.arm
+            return voted
         recorded = Cascade(self.stages, verified=self.rule is Rule.VERIFIED).arm
         if self.rule is not Rule.CONFIDENT:
             return recorded
@@ -104,8 +103,8 @@ class Escalation:
             return f"{self.rule.value} {self.confidence:.3g}"
         return self.verifier or self.rule.value
 
-    def _voted(self) -> VotedEscalation | None:
-        """Give the recorded form of a vote of which so many have to agree, None for all others."""
+    def _voted(self) -> Arm | None:
+        """Name a vote of which so many have to agree as a recorded one, None for all others."""
         if self.rule is not Rule.CONFIDENT or len(self.stages) != MIN_STAGES:
             return None
         first, fallback = self.stages
@@ -115,7 +114,7 @@ class Escalation:
         least = round((self.confidence or 0.0) * made.samples)
         if least < 1 or least / made.samples != self.confidence:
             return None
-        return VotedEscalation(Arm(first.model, made.of), made.samples, least, fallback)
+        return voted_arm(Arm(first.model, made.of), made.samples, least, fallback)
 
     def __str__(self) -> str:
         first, *rest = (str(stage) for stage in self.stages)
