@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from policies.posing import Posing
 from policies.types import AnswerKind
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class CallRole(StrEnum):
     JUDGE = "judge"
     VERIFY = "verify"
     AGGREGATE = "aggregate"
+
+
+SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,13 @@ class Message:
         if isinstance(self.content, str):
             return self.content
         return "\n".join(str(p["text"]) for p in self.content if p.get("type") == "text")
+
+    @property
+    def n_images(self) -> int:
+        """How many parts of the message are images."""
+        if self.content is None or isinstance(self.content, str):
+            return 0
+        return sum(part.get("type") == "image_url" for part in self.content)
 
     def to_wire(self) -> dict[str, Any]:
         """Give the message as an OpenAI-compatible upstream expects it."""
@@ -151,6 +162,23 @@ class Task:
     def text(self) -> str:
         """The last user message's text: what the query is about."""
         return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def posing(self) -> Posing:
+        """What the request has beside that text."""
+        system = [m for m in self.messages if m.role in SYSTEM_ROLES]
+        talk = [m for m in self.messages if m.role not in SYSTEM_ROLES]
+        last = max((i for i, m in enumerate(talk) if m.role == "user"), default=0)
+        form = self.extra.get("response_format") or {}
+        return Posing(
+            kind=self.answer_kind if self.kind_is_declared else None,
+            turns=last,
+            earlier_chars=sum(len(m.text) for m in talk[:last]),
+            system_chars=sum(len(m.text) for m in system),
+            tools=len(self.extra.get("tools") or ()),
+            images=sum(m.n_images for m in self.messages),
+            schemas=int(form.get("type") == "json_schema"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

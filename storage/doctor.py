@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, case, exists, func, select, update
 
 from cost_models.budgets import Period
+from storage import rates
 from storage.attempt_check import wrong_stages
 from storage.holds import QUIET
 from storage.marks import hour_of
@@ -25,6 +26,7 @@ from storage.models import (
     EntryStatus,
     GrantRow,
     HoldRow,
+    RateRow,
     RefusalRow,
     RequestRow,
 )
@@ -73,6 +75,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
     """
     return [
         *_counters(session, repair=repair),
+        *_in_flight(session, repair=repair),
         *_balances(session, repair=repair),
         *_overdrawn(session),
         *_entry_costs(session),
@@ -124,6 +127,18 @@ def _repair(session: Session, budget_id: int, start: datetime) -> Iterator[Findi
             execution_options=QUIET,
         )
         yield from window.findings(repaired=True)
+
+
+def _in_flight(session: Session, *, repair: bool) -> Iterator[Finding]:
+    """Compare how many requests of each limited key are under way with their permits."""
+    if repair:
+        rates.lock_subjects(session, [subject for subject, _, _ in rates.counters(session)])
+    for subject, expected, found in rates.counters(session):
+        if repair:
+            this_one = update(RateRow).where(RateRow.subject == subject)
+            session.execute(this_one.values(in_flight=expected), execution_options=QUIET)
+        told = f"in_flight of the keys of {subject!r}"
+        yield Finding(Problem.COUNTER, told, expected, found, repair)
 
 
 def _balances(session: Session, *, repair: bool) -> Iterator[Finding]:

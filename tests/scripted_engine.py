@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from cost_models.pricing import Price
+from cost_models.rates import Bucket
 from cost_models.types import Arm
 from policies.types import Decision
 from router.errors import RequestError
@@ -17,11 +18,13 @@ from router.providers.scripted import Reply, Script, ScriptedProvider
 from router.routing.types import AUTO, Candidate, Plan, Served
 from router.types import Answer, Chunk, Sample, SampleRequest
 from storage.errors import EntryNotFoundError
+from storage.rates import Permit, RateAsk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from cost_models.errors import RheostatError
+    from cost_models.rates import RateLimits
     from router.routing.types import ChatRequest
     from storage.outcomes import Grade
 
@@ -60,6 +63,12 @@ class ScriptedEngine:
 
     def models(self) -> Sequence[str]:
         return self.model_names
+
+    async def admit(self, request: ChatRequest, limits: RateLimits) -> Permit:
+        """Let everybody in, as the first request of a minute; limits are the ledger's."""
+        limit = limits.requests_per_minute or 1
+        ask = RateAsk(request.tenant, request.request_id, limits, 0)
+        return Permit(ask, 0, {"requests": Bucket(limit, Bucket(limit, 0).cost_ns(1))})
 
     async def answer(self, request: ChatRequest) -> Served:
         meter = self._begin(request)

@@ -107,6 +107,7 @@ def build_service(
 ) -> RoutingService:
     """Build the service over its ledger; `start_service` makes it ready."""
     from router.routing.chooser import Chooser, ChooserSettings
+    from router.routing.pacing import Pacer
     from router.routing.service import RoutingService, ServiceSettings
 
     catalog = assemble(config, questions, weights_directory)
@@ -120,8 +121,14 @@ def build_service(
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
+    paced = config.paced()
     return RoutingService(
-        catalog, chooser, open_ledger(config), settings, webhook=config.alerts.to_webhook()
+        catalog,
+        chooser,
+        open_ledger(config),
+        settings,
+        webhook=config.alerts.to_webhook(),
+        pacer=Pacer(paced) if paced else None,
     )
 
 

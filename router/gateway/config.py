@@ -42,6 +42,8 @@ from router.strategies.registry import parse_strategy
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from policies.pacing import Pacing
+
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
 FREE_KINDS = frozenset({"user", "session"})
@@ -267,9 +269,18 @@ class Config(Strict):
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
             teams={key.name: key.team for key in self.auth.keys if key.team is not None},
+            limits={key.name: key.to_limits() for key in self.auth.keys},
             tags=frozenset(self.tags),
             pepper=None if pepper is None else pepper.get_secret_value(),
         )
+
+    def paced(self) -> dict[tuple[str, str], Pacing]:
+        """Give how budgets are paced, by scope and period, those that are."""
+        return {
+            (budget.scope, budget.period.value): budget.pacing.to_pacing()
+            for budget in self.budgets
+            if budget.pacing is not None
+        }
 
     def show(self) -> str:
         """Give the configuration as YAML, defaults included, secrets hidden."""

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
 
+from cost_models.rates import NO_LIMITS
 from router.gateway.compute import from_headers
 from router.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from cost_models.rates import RateLimits
     from router.gateway.compute import Compute
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
     from storage.outcomes import Grade
+    from storage.rates import Permit
 
 
 class Engine(Protocol):
@@ -23,6 +26,13 @@ class Engine(Protocol):
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
+        ...
+
+    async def admit(self, request: ChatRequest, limits: RateLimits) -> Permit:
+        """Count a request in the limits of its key; RateLimitedError where it comes too fast.
+
+        The request has to be answered or streamed with the permit, which ends with it.
+        """
         ...
 
     async def answer(self, request: ChatRequest) -> Served:
@@ -50,7 +60,7 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, the tenant and team that it is charged to, and its models.
+    """One request's own id, the tenant and team that it is charged to, its models and limits.
 
     ``compute`` is what its headers ask of routing.
     """
@@ -60,6 +70,7 @@ class Caller(NamedTuple):
     allowed_models: tuple[str, ...] | None = None
     compute: Compute | None = None
     team: str | None = None
+    limits: RateLimits = NO_LIMITS
 
 
 async def engine_of(request: Request) -> Engine:
@@ -83,7 +94,7 @@ async def caller_of(request: Request) -> Caller:
     if allowed is not None:
         configured = (await engine_of(request)).models()
         allowed = tuple(name for name in allowed if name in configured)
-    return Caller(state.request_id, state.tenant, allowed, compute, state.team)
+    return Caller(state.request_id, state.tenant, allowed, compute, state.team, state.limits)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

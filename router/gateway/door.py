@@ -102,6 +102,7 @@ class Door:
             request_id=request_id,
             tenant=tenant.name,
             team=tenant.team,
+            limits=tenant.limits,
             allowed_models=tenant.allowed_models,
         )
         n_bytes = 0

@@ -19,7 +19,9 @@ from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
 from policies.errors import NoAffordableArmError
 from policies.fixed import FixedPolicy, SafePolicy
+from policies.posing import posed
 from policies.types import Shadowed
+from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
 from router.routing.judges import Judges, predicted
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from policies.base import Policy
     from policies.difficulty import DifficultyEstimator, Prediction
     from policies.types import Decision
-    from policies.utility import UtilityPolicy
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.types import ChatRequest
+    from storage.forecasts import Outlook
     from storage.policies import StoredPolicy
     from storage.store import Ledger
 
@@ -68,7 +70,8 @@ class ChooserSettings:
 class Choice:
     """One request's offers with all that is forecast of them, and the policy to choose by.
 
-    ``shadow`` is the same by a policy on trial, whose pick is written down and never run.
+    ``shadow`` is the same by a policy on trial, whose pick is written down and never run. ``pace``
+    is what the policy was paced by, if it was.
     """
 
     request: ChatRequest
@@ -78,6 +81,7 @@ class Choice:
     policy: Policy
     rng: np.random.Generator
     shadow: Choice | None = None
+    pace: Outlook | None = None
 
     def decide(self) -> Decision:
         """Choose among the feasible offers.
@@ -89,6 +93,8 @@ class Choice:
         if not feasible:
             raise self._refused()
         made = self.policy.choose(self._forecast(feasible), self._limits(), self.rng)
+        if self.pace is not None and self.request.limits.accuracy_target is None:
+            made = replace(made, reason=f"{made.reason}; {self.pace}")
         if self.shadow is None:
             return made
         return replace(made, shadow=self.shadow._likely(feasible))  # noqa: SLF001 - of the same class
@@ -247,17 +253,19 @@ class Chooser:
     _tried: _Tried | None = field(default=None, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
-    def consider(self, request: ChatRequest, offers: Sequence[Offer]) -> Choice:
-        """Forecast every offer; nothing is decided yet."""
+    def consider(
+        self, request: ChatRequest, offers: Sequence[Offer], pace: Outlook | None = None
+    ) -> Choice:
+        """Forecast every offer, at the price that ``pace`` makes of it; nothing is decided yet."""
         used, tried = self._in_service, self._tried
         if request.model != AUTO:
             return self._choice(request, offers, used, FixedPolicy(offers[0].arm))
         if tried is not None and tried.gets(request):
             used = tried.policy
-        choice = self._choice(request, offers, used, None if used is None else used.policy)
+        choice = self._choice(request, offers, used, None if used is None else used.policy, pace)
         if tried is None or tried.share > 0.0:
             return choice
-        beside = self._choice(request, offers, tried.policy, tried.policy.policy)
+        beside = self._choice(request, offers, tried.policy, tried.policy.policy, pace)
         return replace(choice, shadow=beside)
 
     def _choice(
@@ -266,19 +274,27 @@ class Chooser:
         offers: Sequence[Offer],
         used: _InService | None,
         policy: Policy | None,
+        pace: Outlook | None = None,
     ) -> Choice:
         prediction = None
         if used is not None:
-            prediction = predicted(
-                used.estimator, request.task.text, offers, used.verified, self.judges
-            )
+            query = posed(request.task.text, request.task.posing)
+            prediction = predicted(used.estimator, query, offers, used.verified, self.judges)
+        priced = tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers))
+        if not isinstance(policy, UtilityPolicy):
+            pace = None
+        elif pace is not None and pace.pacing is not None:
+            dearest_usd = max(arm.expected_cost_usd for arm in priced)
+            own, policy = policy, pace.pacing.applied(policy, pace.factor, dearest_usd)
+            pace = None if policy is own else pace
         return Choice(
             request=request,
             offers=tuple(offers),
-            priced=tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers)),
+            priced=priced,
             prediction=prediction,
             policy=self._safe_policy() if policy is None else policy,
             rng=self.rng,
+            pace=pace,
         )
 
     def follow(self, ledger: Ledger) -> None:

@@ -77,7 +77,7 @@ class Judges:
 
 def predicted(
     estimator: DifficultyEstimator,
-    text: str,
+    query: str,
     offers: Sequence[Offer],
     derived: Collection[Arm],
     judges: Judges,
@@ -95,9 +95,9 @@ def predicted(
         and (offer.arm in derived or offer.arm not in estimator.observed_)
     ]
     if not made:
-        return estimator.predict([text], arms)
+        return estimator.predict([query], arms)
     staged = dict.fromkeys(stage for _, escalation in made for stage in escalation.stages)
-    whole = estimator.predict([text], [*arms, *staged])
+    whole = estimator.predict([query], [*arms, *staged])
     place = {arm: len(arms) + i for i, arm in enumerate(staged)}
     quality, known = whole.quality.copy(), whole.known.copy()
     cost_usd = None if whole.cost_usd is None else whole.cost_usd.copy()

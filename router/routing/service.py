@@ -23,6 +23,7 @@ from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.exemplars import Exemplars
 from router.routing.leases import Lease
+from router.routing.permits import Permits
 from router.routing.scopes import scopes_of
 from router.routing.types import Served
 from router.routing.webhook import event_of
@@ -34,16 +35,20 @@ from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+    from cost_models.rates import RateLimits
     from policies.types import Decision
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
+    from router.routing.pacing import Pacer
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
     from router.types import Task
     from storage.alerts import Alert
+    from storage.forecasts import Outlook
     from storage.ledger import Settlement
     from storage.outcomes import Grade
+    from storage.rates import Permit
     from storage.store import Ledger
 
 T = TypeVar("T")
@@ -115,15 +120,22 @@ class RoutingService:
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
     exemplars: Exemplars = field(default_factory=Exemplars)
+    pacer: Pacer | None = None
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
     _untold: deque[Alert] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
+    _permits: Permits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._permits = Permits(self.ledger, self.clock, self.settings.stale_after_s)
 
     async def start(self) -> None:
         """Charge what dead replicas left open, load the policy in service, begin to beat."""
         await self._tend_and_tell()
+        if self.pacer is not None:
+            await asyncio.to_thread(self._read_spending, self.pacer)
         self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
@@ -153,6 +165,10 @@ class RoutingService:
         status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
+
+    async def admit(self, request: ChatRequest, limits: RateLimits) -> Permit:
+        """Count a request in the limits of its key; RateLimitedError where it comes too fast."""
+        return await self._permits.admit(request, limits)
 
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
@@ -204,10 +220,36 @@ class RoutingService:
         return []
 
     def _consider(self, request: ChatRequest) -> Choice:
-        today = self.clock().date()
-        return self.chooser.consider(request, offers(self.catalog.on(today), request))
+        now = self.clock()
+        offered = offers(self.catalog.on(now.date()), request)
+        return self.chooser.consider(request, offered, self._pace(request, now))
+
+    def _pace(self, request: ChatRequest, now: datetime) -> Outlook | None:
+        """Give what paces a request; what was spent is read again in the background, if due."""
+        if self.pacer is None:
+            return None
+        if self.pacer.is_due():
+            reading = asyncio.to_thread(self._read_spending, self.pacer)
+            self._keep(asyncio.ensure_future(reading))
+        return self.pacer.pace(_scopes(request), now)
+
+    def _read_spending(self, pacer: Pacer) -> None:
+        """Read what paced budgets have spent; without the ledger the last figures stay."""
+        try:
+            pacer.refresh(self.ledger, self.clock())
+        except LedgerError as error:
+            LOG.warning("pacing goes on with older figures: %s", error)
 
     async def _begin(self, request: ChatRequest) -> _Run:
+        """Hold the worst case of a request; one that is refused gives its permit back."""
+        try:
+            return await self._admit_to_budgets(request)
+        except BaseException:
+            if request.permit is not None:
+                await self._kept(self._permits.end(request))
+            raise
+
+    async def _admit_to_budgets(self, request: ChatRequest) -> _Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
         What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
@@ -266,6 +308,7 @@ class RoutingService:
             text=request.task.text,
             answer_kind=request.task.answer_kind,
             tenant=request.tenant,
+            posing=str(request.task.posing),
         )
         conversation = None
         if self.settings.store_prompts:
@@ -312,12 +355,16 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(self._write(settle))
+        permit, usage = self._permits.take_out(run.request), run.lease.usage
+        ended = None if permit is None else (permit, usage.prompt_tokens + usage.completion_tokens)
+        return await self._kept(self._write(settle, ended))
 
-    async def _write(self, settle: SettleEntry) -> Settlement:
+    async def _write(
+        self, settle: SettleEntry, ended: tuple[Permit, int] | None = None
+    ) -> Settlement:
         """Settle an entry, or keep it for later if the ledger cannot take it now."""
         try:
-            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
+            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock(), ended))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
             self._unsettled.append(settle)
@@ -398,13 +445,14 @@ class RoutingService:
         self.ledger.beat(now)
         self._settle_again()
         self._close_doubtful()
+        self._permits.tend()
         for entry in self.ledger.recover(now, self.settings.stale_after_s):
             LOG.warning(
                 "request %s was left open by a dead process; charged %d nano-USD, in doubt",
                 entry.request_id,
                 entry.charged_nano_usd,
             )
-        for alert in self.ledger.alerts(now):
+        for alert in self.ledger.alerts(now, {} if self.pacer is None else self.pacer.paced):
             LOG.warning("%s", alert)
             self._untold.append(alert)
         self.ledger.roll_up(now, ROLL_UP_AT_ONCE)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from policies.types import Decision
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
+    from storage.rates import Permit
 
 AUTO = "auto"
 
@@ -38,6 +39,7 @@ class ChatRequest:
     ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
     None leaves it alone, since the client set it. ``tenant`` and ``team`` are the key's; ``user``,
     ``tags`` and ``session`` are what the client says. All of them name budgets that apply.
+    ``permit`` is of a key with rate limits, and ends with the request.
     """
 
     request_id: str
@@ -51,6 +53,7 @@ class ChatRequest:
     tags: tuple[str, ...] = ()
     session: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    permit: Permit | None = None
 
 
 @dataclass(frozen=True, slots=True)

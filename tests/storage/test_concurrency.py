@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import contender
 from sqlalchemy import event
 
-import storage
 from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetExceededError
 from storage.engine import create_ledger_engine, migrate
@@ -24,24 +20,13 @@ from storage.store import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from storage.ledger import Call, OpenEntry
 
-CONTENDER = Path(__file__).with_name("contender.py")
-ROOT = Path(storage.__file__).parents[1]
 HOLD = 7
-
-
-def contender(*arguments: str) -> subprocess.Popen[str]:
-    """Start another process on a ledger."""
-    return subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, str(CONTENDER), *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
 
 
 def test_100_threads_at_a_budget_for_40_get_exactly_40(

@@ -141,9 +141,10 @@ def test_the_table_has_every_error_that_can_reach_a_client() -> None:
         "PriceConfigError",
         "OutcomeError",
         "StudyMismatchError",
+        "BillError",
         "RheostatError",
     }
-    told_to_nobody = {"WithdrawnError", "KeyNotFoundError", "WebhookError"}
+    told_to_nobody = {"WithdrawnError", "KeyNotFoundError", "WebhookError", "BillError"}
     rooms = (policies.errors, router.errors, storage.errors)
     kinds = [
         kind
