@@ -68,6 +68,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked example: ``reasoning`` leads to ``answer``, which is of ``kind``.
+
+    One from the ledger has no reasoning, since the ledger keeps the final value alone.
+    """
+
+    kind: AnswerKind
+    question: str
+    reasoning: str
+    answer: str
+
+    def turns(self) -> tuple[Message, Message]:
+        """Give the example as a question and its answer."""
+        worked = f"{self.reasoning}\nAnswer: {self.answer}".lstrip("\n")
+        return Message("user", self.question), Message("assistant", worked)
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRequest:
     """One call for ``n`` >= 1 completions of the same messages.
 
@@ -122,6 +140,7 @@ class Task:
 
     ``difficulty`` in [0, 1] is what the policy's estimator predicts of the query, 0 trivial and 1
     hopeless; None where nothing was fitted. It can lower what a strategy spends, never raise it.
+    ``exemplars`` are verified answers of the tenant's own past, the nearest first.
     """
 
     messages: tuple[Message, ...]
@@ -137,6 +156,7 @@ class Task:
     n: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     difficulty: float | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     @property
     def text(self) -> str:
@@ -185,7 +205,8 @@ class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
     ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
-    said what the call used: it is then charged at its worst case.
+    said what the call used: it is then charged at its worst case. ``price_source`` and ``provider``
+    are those of another server than the model's, "" for a call of the model.
     """
 
     model: str
@@ -196,3 +217,5 @@ class CallRecord:
     status: str = "ok"
     in_doubt: bool = False
     error: str | None = None
+    price_source: str = ""
+    provider: str = ""

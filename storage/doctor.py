@@ -13,6 +13,7 @@ from sqlalchemy import and_, case, exists, func, select, update
 
 from cost_models.budgets import Period
 from storage import rates
+from storage.attempt_check import wrong_stages
 from storage.holds import QUIET
 from storage.marks import hour_of
 from storage.models import (
@@ -46,6 +47,7 @@ class Problem(StrEnum):
     COUNTER = "counter differs from its rows"
     OVERDRAWN = "more is spent and held than was ever granted"
     ENTRY_COST = "an entry's cost differs from its calls and adjustments"
+    STAGE = "a stage of a cascade differs from its calls"
     ROLLUP = "a rollup differs from its rows"
     ORPHAN = "a row belongs to nothing"
 
@@ -77,6 +79,7 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
         *_balances(session, repair=repair),
         *_overdrawn(session),
         *_entry_costs(session),
+        *_stages(session),
         *_orphans(session),
         *_rollups(session, repair=repair),
     ]
@@ -263,6 +266,12 @@ def _entry_costs(session: Session) -> Iterator[Finding]:
     ):
         subject = f"cost_nano_usd of request {request_id!r}, attempt {attempt}"
         yield Finding(Problem.ENTRY_COST, subject, int(should), cost)
+
+
+def _stages(session: Session) -> Iterator[Finding]:
+    for wrong in wrong_stages(session):
+        subject = f"{wrong.figure} of stage {wrong.seq} of request {wrong.request_id!r}"
+        yield Finding(Problem.STAGE, subject, wrong.expected, wrong.found)
 
 
 def _orphans(session: Session) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from policies.types import Shadowed
 from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
+from router.routing.judges import Judges, predicted
 from router.routing.types import AUTO, Candidate, Plan
 from storage.policies import policy_in_service, read_policy
 from storage.trials import running_trial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.estimates import CallBound
+    from policies.artifacts import FittedPolicy
     from policies.base import Policy
     from policies.difficulty import DifficultyEstimator, Prediction
     from policies.types import Decision
@@ -209,11 +211,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _InService:
-    """The policy in service as the operator wants it, and its version in the ledger."""
+    """The policy in service as the operator wants it, and its version in the ledger.
+
+    ``verified`` are its arms that were derived for an exact verifier.
+    """
 
     stored_version: str
     estimator: DifficultyEstimator
     policy: UtilityPolicy
+    verified: frozenset[Arm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,7 @@ class Chooser:
     catalog: Catalog
     settings: ChooserSettings = field(default_factory=ChooserSettings)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    judges: Judges = field(default_factory=Judges)
     _in_service: _InService | None = field(default=None, init=False)
     _tried: _Tried | None = field(default=None, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
@@ -271,9 +278,8 @@ class Chooser:
     ) -> Choice:
         prediction = None
         if used is not None:
-            arms = [offer.arm for offer in offers]
             query = posed(request.task.text, request.task.posing)
-            prediction = used.estimator.predict([query], arms)
+            prediction = predicted(used.estimator, query, offers, used.verified, self.judges)
         priced = tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers))
         if not isinstance(policy, UtilityPolicy):
             pace = None
@@ -320,8 +326,23 @@ class Chooser:
         from policies import artifacts  # noqa: PLC0415 - scikit-learn, only with a fitted policy
 
         fitted = artifacts.from_bytes(stored.artifact)
-        policy = adjusted(fitted.policy, self.settings)
-        return _InService(stored.version, fitted.estimator, policy)
+        policy = adjusted(self._of_offered(fitted), self.settings)
+        verified = frozenset(recipe.arm for recipe in fitted.recipes if recipe.verified)
+        return _InService(stored.version, fitted.estimator, policy, verified)
+
+    def _of_offered(self, fitted: FittedPolicy) -> UtilityPolicy:
+        """Give its policy, none of its priced arms left out where a derived one is not offered.
+
+        What is left out was left out in favour of the others, also of those that are not there.
+        """
+        policy = fitted.policy
+        offered = {*self.catalog.arms, *(c.arm for c in self.catalog.cascades.values())}
+        derived = {recipe.arm for recipe in fitted.recipes}
+        if not policy.left_out or derived - policy.left_out <= offered:
+            return policy
+        unpriced = {Arm.parse(name) for name in fitted.manifest.get("unpriced_arms", ())}
+        kept = policy.left_out & (derived | unpriced)
+        return replace(policy, left_out=kept, version=f"{policy.version}:offered")
 
     def observe(self, arm: Arm, latency_s: float) -> None:
         """Take note of how long an arm took."""
@@ -392,6 +413,9 @@ def _expected(offer: Offer) -> tuple[float, float]:
     price, throughput = offer.model.price, offer.model.throughput
     cost_usd = busy_s = 0.0
     for call in offer.calls:
+        if call.own_nano_usd is not None:
+            cost_usd += call.own_nano_usd / NANO_PER_USD
+            continue
         prompt_tokens, completion_tokens = _tokens(call, offer)
         cost_usd += expected_usd(
             price,

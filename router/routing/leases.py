@@ -68,12 +68,12 @@ class Lease:
                 usage=call.usage,
                 cost_nano_usd=call.cost_nano_usd,
                 latency_s=call.latency_s,
-                price_source=offer.model.price.source,
+                price_source=call.price_source or offer.model.price.source,
                 status=call.status,
                 in_doubt=call.in_doubt,
                 error=call.error,
                 stage=stage,
-                provider=offer.model.vendor,
+                provider=call.provider or offer.model.vendor,
             )
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)

@@ -21,6 +21,7 @@ from policies.types import Query
 from router.errors import WebhookError
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.exemplars import Exemplars
 from router.routing.leases import Lease
 from router.routing.permits import Permits
 from router.routing.scopes import scopes_of
@@ -118,6 +119,7 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
+    exemplars: Exemplars = field(default_factory=Exemplars)
     pacer: Pacer | None = None
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
@@ -159,7 +161,7 @@ class RoutingService:
         An arm whose worst case could not be held even if all that is in flight cost nothing more
         is out; the cap that a client left open is not lowered here, as it may be for a request.
         """
-        choice = self._consider(request)
+        choice = self._consider(self.exemplars.shown(request))
         status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
@@ -255,6 +257,7 @@ class RoutingService:
         """
         started_s = time.monotonic()
         asked = self._asked(request)
+        request = self.exemplars.shown(request)
         attempt = Attempt(request, self._consider(request))
         admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
         while True:
@@ -437,7 +440,7 @@ class RoutingService:
             LOG.warning("an alert was not delivered: %s", error)
 
     def _tend(self) -> None:
-        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow policies."""
+        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow others."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
@@ -456,6 +459,8 @@ class RoutingService:
         done = self.ledger.judge_trial(now)
         if done is not None:
             LOG.warning("%s", done)
+        self.exemplars.follow(self.ledger, self.catalog, now)
+        self.chooser.judges.follow(self.ledger, self.catalog, now)
         self.chooser.follow(self.ledger)
 
 

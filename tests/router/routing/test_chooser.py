@@ -16,9 +16,11 @@ from planted import ARMS, LARGE, SMALL, TEXTS, planted
 from cost_models.estimates import Throughput
 from cost_models.types import Arm
 from policies import artifacts
+from policies.derived import Voting
 from policies.difficulty import DifficultyEstimator
 from policies.errors import NoAffordableArmError, PolicyNotReadyError
 from policies.group_relative import Correction, learned_policy
+from policies.recipes import Vote
 from policies.types import AnswerKind
 from policies.utility import UtilityPolicy
 from router.errors import RequestError
@@ -101,6 +103,25 @@ def decide(chooser: Chooser, **asked: Any) -> Decision:  # noqa: ANN401 - what `
 def reasons(choice: Choice) -> dict[str, str | None]:
     """Why each arm of the plan is out."""
     return {str(candidate.arm): candidate.rejected for candidate in choice.plan().candidates}
+
+
+def test_what_was_left_out_for_a_derived_arm_serves_where_that_is_not_offered(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """Else nothing but the rest would be chosen; what had no price stays left out."""
+    vote = Vote(Arm("small", "cot"), Voting(5))
+    best = UtilityPolicy(0.0, LARGE, epsilon=0.0, left_out=frozenset({LARGE}))
+    manifest = {"unpriced_arms": []}
+    made = artifacts.assemble(fitted.estimator, best, manifest, (vote,))
+    promote(sqlite_ledger, made)
+    for strategies, served in ((("direct", vote.arm.strategy), "small"), (("direct",), "large")):
+        found = catalog(scripted("small"), scripted("large", times=20), strategies=strategies)
+        chooser = new(found)
+        chooser.follow(sqlite_ledger)
+        request = asks(text=HARD)
+        decision = chooser.consider(request, offers(found, request)).decide()
+        assert decision.arm == Arm(served, "direct")
+        assert decision.policy_version.startswith(made.version)
 
 
 # What was predicted reaches the strategy
