@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LONG = bool(os.environ.get("RHEOSTAT_LONG_FAULTS"))
 """True for the long form, which `make faults` runs."""
@@ -91,6 +93,14 @@ def running(config: Path, n: int) -> Iterator[list[Gateway]]:
     finally:
         for gateway in gateways:
             gateway.kill()
+
+
+async def until(true: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, f"in vain: {what}"
+        await asyncio.sleep(0.005)
 
 
 def worst(text: str, max_tokens: int) -> int:

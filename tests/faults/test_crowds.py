@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ async def ask(client: httpx.AsyncClient, *, stream: bool) -> tuple[int, str]:
     response = await client.post("/v1/chat/completions", json=body)
     if response.headers["content-type"].startswith("application/json"):
         return response.status_code, str(response.json().get("error", {}).get("code"))
-    code = "budget_exceeded" if '"budget_exceeded"' in response.text else "None"
+    told = re.search(r'"error":.*"code":"([a-z_]+)"', response.text)
+    code = told.group(1) if told else "None"
     return (402 if code == "budget_exceeded" else response.status_code), code
 
 
