@@ -22,6 +22,7 @@ from router.errors import WebhookError
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.leases import Lease
+from router.routing.output_sizes import OutputSizes
 from router.routing.scopes import scopes_of
 from router.routing.types import Served
 from router.routing.webhook import event_of
@@ -113,6 +114,7 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
+    _sizes: OutputSizes = field(default_factory=OutputSizes, init=False)
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
@@ -214,7 +216,8 @@ class RoutingService:
         started_s = time.monotonic()
         asked = self._asked(request)
         attempt = Attempt(request, self._consider(request))
-        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
+        wait_s, usual_cap = self.settings.budget_wait_s, self._sizes.usual_cap
+        admission = Admission(self._consider, attempt, wait_s, usual_cap)
         while True:
             try:
                 decision = attempt.choice.decide()
@@ -283,6 +286,7 @@ class RoutingService:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
         self.chooser.observe(run.decision.arm, latency_s)
+        self._sizes.observe(run.decision.arm, run.request, answer, run.lease.calls)
         return Served(
             request_id=run.request.request_id,
             decision=run.decision,
