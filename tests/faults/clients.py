@@ -41,6 +41,10 @@ class Load:
     over: bool = False
     _numbers: Iterator[int] = field(default_factory=count)
 
+    def is_alone(self) -> bool:
+        """Whether every gateway has ended."""
+        return all(gateway.process.poll() is not None for gateway in self.gateways)
+
     async def ask_on(self, i: int) -> None:
         """Ask until it is over; a gateway that is gone is asked again a moment later."""
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:

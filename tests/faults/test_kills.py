@@ -109,13 +109,15 @@ async def test_a_gateway_that_dies_at_a_point_under_load(
     config = configured(tmp_path, empty_url, upstream)
     load = Load([])
     for n in (3, 10, 30):
-        gateway = await asyncio.to_thread(start, config, (point, str(n), str(after_ms)))
-        load.gateways, load.over = [gateway], False
+        load.gateways = [await asyncio.to_thread(start, config, (point, str(n), str(after_ms)))]
+        load.over = False
         clients = [asyncio.create_task(load.ask_on(i)) for i in range(N_CLIENTS)]
-        await until(lambda: gateway.process.poll() is not None, "the gateway is dead")  # noqa: B023
-        load.over = True
-        await asyncio.gather(*clients)
-        gateway.kill()
+        try:
+            await until(load.is_alone, "the gateway is dead")
+        finally:
+            load.over = True
+            load.gateways[0].kill()
+            await asyncio.gather(*clients)
     check_after_crash(empty_url, load, upstream)
 
 
