@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ledger import CALL, databases
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Interval, func, insert, literal, select, text, update
 
 from cost_models.budgets import Budget, Period
 from cost_models.types import Arm
@@ -98,7 +98,7 @@ def copy(session: Session, seeded: tuple[int, int], k: int, later: timedelta) ->
             if is_sqlite:
                 form = "%Y-%m-%d %H:%M:%f000"
                 return func.strftime(form, column, f"+{seconds:.3f} seconds")
-            return column + later
+            return column + literal(later, Interval)
         return column
 
     of_seed = select(ENTRIES.c.request_id).where(ENTRIES.c.id.between(first, last))
