@@ -32,7 +32,7 @@ TRAPS = [
     *(("during commit", after_ms) for after_ms in COMMIT_MS),
     ("settled", 0.0),
 ]
-SHORT = {"before reserve", "replied", "during commit", "settled"}
+SHORT = {"replied", "during commit", "settled"}
 
 
 def on_each_database(traps: list[tuple[str, float]], short: set[str]) -> list[Any]:
