@@ -28,7 +28,7 @@ from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import LedgerError, LedgerUnavailableError
+from storage.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ MAX_DOUBTFUL = 10_000
 under way at its beginning can have been written."""
 
 DOUBTFUL_AT_ONCE = 500
+BUSY_SETTLEMENTS = 2
+BUSY_PAUSE_S = 0.1
+"""How often a settlement is tried again at once where others keep the ledger locked, and when."""
+
 ROLL_UP_AT_ONCE = 60
 """Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
 LOG = logging.getLogger("rheostat.service")
@@ -316,8 +320,15 @@ class RoutingService:
         return await self._kept(self._write(settle))
 
     async def _write(self, settle: SettleEntry) -> Settlement:
-        """Settle an entry, or keep it for later if the ledger cannot take it now."""
+        """Settle an entry, or keep it for later if the ledger cannot take it now.
+
+        A ledger that is only busy is asked again: the answer is there, and was paid for.
+        """
         try:
+            for _ in range(BUSY_SETTLEMENTS):
+                with suppress(LedgerBusyError):
+                    return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
+                await asyncio.sleep(BUSY_PAUSE_S)
             return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
