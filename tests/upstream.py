@@ -22,7 +22,9 @@ class Served:
     ``texts`` are the completions; the last one is repeated for a larger n. ``usage`` None counts
     words, False leaves the usage out. ``raw`` replaces the body (of a stream too). ``delay_s``
     passes before the reply, ``gap_s`` before each word of a stream. ``cut_after`` closes the
-    connection after that many words of a stream, or 0 at once. ``ignores_n`` gives one choice.
+    connection after that many words of a stream, or 0 at once; ``stall_after`` says nothing more
+    from there on. Behind the words come the finish, the usage and the end, each counted as one.
+    ``ignores_n`` gives one choice.
     """
 
     texts: tuple[str, ...] = ("ok",)
@@ -33,6 +35,7 @@ class Served:
     delay_s: float = 0.0
     gap_s: float = 0.0
     cut_after: int | None = None
+    stall_after: int | None = None
     finish_reason: str = "stop"
     ignores_n: bool = False
     message: dict[str, Any] = field(default_factory=dict)
@@ -145,26 +148,33 @@ class Upstream:
             "model": body["model"],
         }
 
-        async def send(choices: list[dict[str, Any]], **further: object) -> None:
-            event = json.dumps({**base, "choices": choices, **further})
-            await response.write(f"data: {event}\n\n".encode())
+        def event(choices: list[dict[str, Any]], **further: object) -> bytes:
+            return f"data: {json.dumps({**base, 'choices': choices, **further})}\n\n".encode()
 
         def choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, Any]]:
             return [{"index": 0, "delta": delta, "finish_reason": reason}]
 
-        await send(choices=choice({"role": "assistant", "content": ""}))
-        for i, word in enumerate(served.texts[0].split(" ")):
+        said = served.texts[0].split(" ")
+        events = [
+            event(choice({"content": word if i == 0 else f" {word}"}))
+            for i, word in enumerate(said)
+        ]
+        events.append(event(choice(served.message, served.finish_reason)))
+        wants_usage = (body.get("stream_options") or {}).get("include_usage")
+        if wants_usage and served.usage is not False:
+            usage = served.usage or words(body, [served.texts[0]])
+            events.append(event([], usage=usage))
+        events.append(b"data: [DONE]\n\n")
+        await response.write(event(choice({"role": "assistant", "content": ""})))
+        for i, one in enumerate(events):
             if served.cut_after == i:
                 if request.transport is not None:
                     request.transport.abort()
                 return response
-            await asyncio.sleep(served.gap_s)
-            await send(choices=choice({"content": word if i == 0 else f" {word}"}))
-        await send(choices=choice(served.message, served.finish_reason))
-        wants_usage = (body.get("stream_options") or {}).get("include_usage")
-        if wants_usage and served.usage is not False:
-            await send(choices=[], usage=served.usage or words(body, [served.texts[0]]))
-        await response.write(b"data: [DONE]\n\n")
+            if served.stall_after == i:
+                await asyncio.Event().wait()
+            await asyncio.sleep(served.gap_s if i < len(said) else 0.0)
+            await response.write(one)
         return response
 
 

@@ -23,13 +23,14 @@ from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.exemplars import Exemplars
 from router.routing.leases import Lease
+from router.routing.output_sizes import OutputSizes
 from router.routing.permits import Permits
 from router.routing.scopes import scopes_of
 from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import LedgerError, LedgerUnavailableError
+from storage.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ MAX_DOUBTFUL = 10_000
 under way at its beginning can have been written."""
 
 DOUBTFUL_AT_ONCE = 500
+BUSY_SETTLEMENTS = 2
+BUSY_PAUSE_S = 0.1
+"""How often a settlement is tried again at once where others keep the ledger locked, and when."""
+
 ROLL_UP_AT_ONCE = 60
 """Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
 LOG = logging.getLogger("rheostat.service")
@@ -121,6 +126,7 @@ class RoutingService:
     webhook: Webhook | None = None
     exemplars: Exemplars = field(default_factory=Exemplars)
     pacer: Pacer | None = None
+    _sizes: OutputSizes = field(default_factory=OutputSizes, init=False)
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
@@ -259,7 +265,8 @@ class RoutingService:
         asked = self._asked(request)
         request = self.exemplars.shown(request)
         attempt = Attempt(request, self._consider(request))
-        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
+        wait_s, usual_cap = self.settings.budget_wait_s, self._sizes.usual_cap
+        admission = Admission(self._consider, attempt, wait_s, usual_cap)
         while True:
             try:
                 decision = attempt.choice.decide()
@@ -329,6 +336,7 @@ class RoutingService:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
         self.chooser.observe(run.decision.arm, latency_s)
+        self._sizes.observe(run.decision.arm, run.request, answer, run.lease.calls)
         return Served(
             request_id=run.request.request_id,
             decision=run.decision,
@@ -362,8 +370,16 @@ class RoutingService:
     async def _write(
         self, settle: SettleEntry, ended: tuple[Permit, int] | None = None
     ) -> Settlement:
-        """Settle an entry, or keep it for later if the ledger cannot take it now."""
+        """Settle an entry, or keep it for later if the ledger cannot take it now.
+
+        A ledger that is only busy is asked again: the answer is there, and was paid for.
+        """
         try:
+            for _ in range(BUSY_SETTLEMENTS):
+                with suppress(LedgerBusyError):
+                    settling = self.ledger.settling(settle, self.clock(), ended)
+                    return await asyncio.wrap_future(settling)
+                await asyncio.sleep(BUSY_PAUSE_S)
             return await asyncio.wrap_future(self.ledger.settling(settle, self.clock(), ended))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -148,6 +151,41 @@ def test_a_locked_sqlite_file_is_busy(tmp_path: Path) -> None:
         migrate(second)
     first.dispose()
     second.dispose()
+
+
+def test_a_busy_sqlite_file_starves_nobody(tmp_path: Path) -> None:
+    """Beside one who leaves short gaps between long transactions every writer gets its turn."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = create_ledger_engine(url, wait_s=0.6)
+    migrate(engine)
+    ledger = Ledger(engine)
+    over, inside = threading.Event(), threading.Event()
+
+    def write_on_and_on() -> None:
+        connection = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=0)
+        while not over.is_set():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                time.sleep(0.0005)
+                continue
+            inside.set()
+            time.sleep(0.05)
+            connection.execute("COMMIT")
+            inside.clear()
+            time.sleep(0.004)
+        connection.close()
+
+    hog = threading.Thread(target=write_on_and_on)
+    hog.start()
+    try:
+        for _ in range(10):
+            inside.wait()
+            ledger.write(lambda session: session.connection())
+    finally:
+        over.set()
+        hog.join()
+    ledger.close()
 
 
 @pytest.mark.postgres
