@@ -12,6 +12,7 @@ from router.errors import RequestError
 from router.gateway.config_parts import NAME_PATTERN
 from router.gateway.strict import Strict, nearest, problems
 from router.routing.types import AUTO, ChatRequest, Limits
+from router.verifiers.response_format import check_format, has_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,10 +85,11 @@ class Asked:
     ) -> ChatRequest:
         """Give the request as the engine knows it; RequestError where limits contradict."""
         compute = _together(self.compute, caller.compute)
+        check_format(self.task.extra)
         kind = compute.answer_kind
         task = replace(
             self.task,
-            answer_kind=kind or AnswerKind.TEXT,
+            answer_kind=kind or (AnswerKind.JSON if has_format(self.task) else AnswerKind.TEXT),
             kind_is_declared=kind is not None,
             max_tokens=self.cap or settings.default_max_tokens,
         )

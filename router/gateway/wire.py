@@ -99,6 +99,8 @@ def to_compute(served: Served) -> dict[str, Any]:
         "samples": len(answer.samples),
         "agreement": answer.confidence,
         "complete": answer.complete,
+        "verified": answer.verified,
+        "verified_by": answer.verified_by,
         "value": answer.value,
         "latency_s": round(served.latency_s, 6),
         "overhead_s": round(served.overhead_s, 6),

@@ -218,8 +218,8 @@ def _cascade_offer(
 def _unfit_cascade(escalation: Escalation, task: Task) -> str | None:
     if task.n > 1:
         return "a cascade gives one answer and the request asks for several"
-    if task.extra.get("tools") or task.extra.get("response_format"):
-        return "a cascade cannot pass tool calls or a response format through"
+    if task.extra.get("tools"):
+        return "a cascade cannot pass tool calls through"
     if escalation.rule is Rule.AGREE and task.answer_kind not in VOTABLE_KINDS:
         return f"answers of kind {task.answer_kind.value!r} cannot be compared"
     return None
@@ -246,7 +246,7 @@ def _unfit(strategy: Strategy, task: Task) -> str | None:
             "the strategy cannot return token log-probabilities",
         ),
         (
-            bool(task.extra.get("response_format")) and not needs.tools,
+            bool(task.extra.get("response_format")) and not needs.formats,
             "the strategy cannot keep the asked response format",
         ),
         (

@@ -27,6 +27,7 @@ from router.routing.types import Served
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
+from router.verifiers.response_format import with_format
 from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 
@@ -171,13 +172,18 @@ class RoutingService:
         strategy, task = run.offer.strategy, run.task
         try:
             if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
-                text, finish_reason = "", "stop"
+                text, refusal, finish_reason, calls = "", "", "stop", False
                 async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
                     async for chunk in chunks:
                         text += str(chunk.delta.get("content") or "")
+                        refusal += str(chunk.delta.get("refusal") or "")
+                        calls = calls or bool(chunk.delta.get("tool_calls"))
                         finish_reason = chunk.finish_reason or finish_reason
                         yield chunk
-                answer = strategy.answer(task, (Sample(text, finish_reason),))
+                said = Sample(text, finish_reason, refusal=refusal or None)
+                answer = strategy.answer(task, (said,))
+                if not calls:
+                    answer = with_format(task, answer)
             else:
                 answer = await run.lease.run(task)
                 for chunk in _whole(answer):

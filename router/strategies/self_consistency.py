@@ -25,6 +25,7 @@ from router.strategies.prompts import (
     step_by_step,
     with_hint,
 )
+from router.verifiers.response_format import fits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ class SelfConsistency:
         "Wang et al. 2022, arXiv:2203.11171; Aggarwal et al. 2023, 2305.11860; "
         "Li et al. 2024, 2401.10480; Wang et al. 2024, 2408.13457"
     )
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)
@@ -143,11 +144,11 @@ class Vote:
         self._votes: dict[str, list[Sample]] = {}
 
     def count(self, samples: Sequence[Sample]) -> None:
-        """Count samples; one without a readable answer has no vote."""
+        """Count samples; one without a readable answer, or in another format, has no vote."""
         kind = self._task.answer_kind
         for sample in samples:
             value = answers.extract(sample.text, kind)
-            if value is None:
+            if value is None or not fits(self._task, sample):
                 continue
             known = next((v for v in self._votes if answers.same(v, value, kind)), value)
             self._votes.setdefault(known, []).append(sample)

@@ -23,6 +23,7 @@ from router.strategies.prompts import (
     with_hint,
 )
 from router.verifiers.base import Verdict
+from router.verifiers.response_format import fits
 
 if TYPE_CHECKING:
     from cost_models.estimates import CallBound
@@ -43,7 +44,7 @@ class WeightedSelfConsistency:
     name: ClassVar[str] = "weighted_self_consistency"
     title: ClassVar[str] = "sample several chains of thought, vote with the model's own confidence"
     source: ClassVar[str] = "Wang et al. 2022, arXiv:2203.11171"
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)
@@ -65,7 +66,7 @@ class WeightedSelfConsistency:
         drawn = await sampler.sample(asked)
         weights = weights_of(drawn)
         candidates = [
-            Candidate(sample, answer_from(task, sample), Verdict(weight))
+            Candidate(sample, answer_from(task, sample), Verdict(weight), fits(task, sample))
             for sample, weight in zip(drawn, weights, strict=True)
         ]
         groups = grouped(task, candidates)
