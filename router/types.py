@@ -22,6 +22,7 @@ class CallRole(StrEnum):
     JUDGE = "judge"
     VERIFY = "verify"
     AGGREGATE = "aggregate"
+    EMBED = "embed"
 
 
 @dataclass(frozen=True, slots=True)

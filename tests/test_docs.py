@@ -20,6 +20,7 @@ from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
+    EmbeddingConfig,
     ModelConfig,
     PriceChangeConfig,
     PriceConfig,
@@ -88,6 +89,7 @@ def headed(text: str, heading: str) -> str:
     [
         (Config, "The file"),
         (ModelConfig, "Models"),
+        (EmbeddingConfig, "Models"),
         (PriceConfig, "Models"),
         (PriceChangeConfig, "Models"),
         (ThroughputConfig, "Models"),

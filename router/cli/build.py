@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from router.gateway.config_parts import ModelConfig
     from router.providers.base import Provider
     from router.providers.simulated import Posed
+    from router.routing.embeddings import EmbeddingModel
     from router.routing.service import RoutingService
     from storage.store import Ledger
 
@@ -121,7 +122,12 @@ def build_service(
         store_prompts=config.store_prompts,
     )
     return RoutingService(
-        catalog, chooser, open_ledger(config), settings, webhook=config.alerts.to_webhook()
+        catalog,
+        chooser,
+        open_ledger(config),
+        settings,
+        webhook=config.alerts.to_webhook(),
+        embedders=_embedders(config),
     )
 
 
@@ -173,6 +179,22 @@ def build_app(
         find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
     )
     return create_app(service, settings, on_start=start, on_stop=service.aclose)
+
+
+def _embedders(config: Config) -> dict[str, EmbeddingModel]:
+    if not config.embeddings:
+        return {}
+    from router.providers.embedders import build_embedder
+    from router.routing.embeddings import EmbeddingModel
+
+    made = {}
+    for model in config.embeddings:
+        api_key = None if model.api_key is None else model.api_key.get_secret_value()
+        embedder = build_embedder(model.name, model.model, base_url=model.base_url, api_key=api_key)
+        vendor = model.model.partition("/")[0]
+        price = config.embedding_price(model)
+        made[model.name] = EmbeddingModel(model.name, embedder, price, vendor)
+    return made
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:

@@ -11,7 +11,16 @@ from router.gateway import handlers
 from router.gateway.door import Door
 from router.gateway.idempotency import Idempotency
 from router.gateway.metrics import Metrics
-from router.gateway.routes import completions, dialects, feedback, health, metrics, models, plan
+from router.gateway.routes import (
+    completions,
+    dialects,
+    embeddings,
+    feedback,
+    health,
+    metrics,
+    models,
+    plan,
+)
 from router.gateway.schemas import ErrorBody
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = Metrics()
     handlers.install(app)
-    for room in (completions, dialects, models, plan, feedback, health, metrics):
+    for room in (completions, dialects, embeddings, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
     app.add_middleware(Door, settings=settings, once=once, metrics=app.state.metrics)
     return app

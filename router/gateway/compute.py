@@ -11,7 +11,7 @@ from policies.types import AnswerKind
 from router.errors import RequestError
 from router.gateway.config_parts import NAME_PATTERN
 from router.gateway.strict import Strict, nearest, problems
-from router.routing.types import AUTO, ChatRequest, Limits
+from router.routing.types import AUTO, ChatRequest, Limits, is_auto
 from router.verifiers.response_format import check_format, has_format
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Asked:
         metadata: Mapping[str, str] | None,
     ) -> ChatRequest:
         """Give the request as the engine knows it; RequestError where limits contradict."""
-        compute = _together(self.compute, caller.compute)
+        compute = together(self.compute, caller.compute)
         check_format(self.task.extra)
         kind = compute.answer_kind
         task = replace(
@@ -102,7 +102,7 @@ class Asked:
             tenant=caller.tenant,
             team=caller.team,
             user=user,
-            tags=_permitted(compute.tags or (), settings.tags),
+            tags=permitted_tags(compute.tags or (), settings.tags),
             session=compute.session,
             metadata=metadata or {},
         )
@@ -153,7 +153,7 @@ def _value(name: str, text: str) -> object:
     return text
 
 
-def _together(body: Compute | None, headers: Compute | None) -> Compute:
+def together(body: Compute | None, headers: Compute | None) -> Compute:
     """Join what body and headers ask; RequestError for a field that is in both."""
     if body is None or headers is None:
         return body or headers or EVERYTHING
@@ -169,7 +169,7 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     """Keep to the models that the key allows; RequestError where none is left."""
     if allowed_models is None:
         return limits
-    if model not in {AUTO, *allowed_models}:
+    if not is_auto(model) and model not in allowed_models:
         msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
         raise RequestError(msg, param="model", code="model_not_allowed")
     if not allowed_models:
@@ -183,7 +183,7 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     return replace(limits, allowed_models=kept)
 
 
-def _permitted(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
+def permitted_tags(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
     """Give each tag once; RequestError for one that the operator does not list."""
     for tag in tags:
         if tag not in known:

@@ -27,6 +27,7 @@ from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
+    EmbeddingConfig,
     MachineConfig,
     ModelConfig,
     Name,
@@ -68,6 +69,7 @@ class Config(Strict):
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    embeddings: tuple[EmbeddingConfig, ...] = ()
     strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
     cascades: tuple[str, ...] = ()
     budgets: tuple[BudgetConfig, ...] = ()
@@ -130,7 +132,7 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if double := double_of(model.name for model in self.models):
+        if double := double_of([m.name for m in self.models] + [e.name for e in self.embeddings]):
             message = f"two models are called {double!r}; give each a name of its own"
             raise wrong(message, at=("models",))
         if double := double_of(f"{b.scope} per {b.period}" for b in self.budgets):
@@ -138,6 +140,13 @@ class Config(Strict):
             raise wrong(message, at=("budgets",))
         for i, model in enumerate(self.models):
             self._check_price(i, model)
+        for i, embedding in enumerate(self.embeddings):
+            if self._embedding_price(embedding) is None:
+                message = (
+                    f"no price is known for {embedding.model!r}; add `price: "
+                    "{input_usd_per_million_tokens: ...}`, or `price: {free: true}` if it is free"
+                )
+                raise wrong(message, at=("embeddings", i, "price"))
         for i, budget in enumerate(self.budgets):
             self._check_scope(i, budget)
         names = {model.name for model in self.models}
@@ -204,6 +213,19 @@ class Config(Strict):
             raise ConfigError(msg)
         return price
 
+    def embedding_price(self, embedding: EmbeddingConfig) -> Price:
+        """Price of an embedding model of this configuration."""
+        price = self._embedding_price(embedding)
+        if price is None:
+            msg = f"no price is known for {embedding.model!r}; give it a `price:` in the config"
+            raise ConfigError(msg)
+        return price
+
+    def _embedding_price(self, embedding: EmbeddingConfig) -> Price | None:
+        if embedding.price is not None:
+            return embedding.price.to_price()
+        return shipped_price(embedding.model)
+
     def dated_prices(self, model: ModelConfig) -> tuple[DatedPrice, ...]:
         """Every price of a model under its name here, with the day from which it holds."""
         changes = (
@@ -214,7 +236,9 @@ class Config(Strict):
 
     def price_book(self) -> PriceBook:
         """Every price of every model."""
-        return PriceBook(tuple(e for model in self.models for e in self.dated_prices(model)))
+        embeddings = (DatedPrice(e.name, self.embedding_price(e)) for e in self.embeddings)
+        models = (e for model in self.models for e in self.dated_prices(model))
+        return PriceBook((*models, *embeddings))
 
     def price_slips(self) -> list[str]:
         """Say which prices are so far from the shipped list that a unit was mistaken."""

@@ -19,7 +19,7 @@ from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
-from router.routing.types import AUTO
+from router.routing.types import is_auto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,10 +116,7 @@ class ModelConfig(Strict):
     @field_validator("name")
     @classmethod
     def _is_not_reserved(cls, name: str) -> str:
-        if name == AUTO or name.startswith(f"{AUTO}/"):
-            message = f"{name!r} is reserved for routing; give the model another name"
-            raise wrong(message)
-        return name
+        return _unreserved(name)
 
     @field_validator("model")
     @classmethod
@@ -144,12 +141,7 @@ class ModelConfig(Strict):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if not is_http(url):
-            message = "an address such as http://127.0.0.1:9000/v1 is needed"
-            raise wrong(message)
-        return url
+        return _http(url)
 
     @property
     def local_name(self) -> str | None:
@@ -160,6 +152,48 @@ class ModelConfig(Strict):
     def is_simulated(self) -> bool:
         """True for a simulated model."""
         return self.model.startswith(SIMULATED)
+
+
+class EmbeddingConfig(Strict):
+    """One embedding model: ``name`` is what clients and reports see, ``model`` its litellm form."""
+
+    name: Name
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str | None = Field(default=None, repr=False)
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    price: PriceConfig | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_reserved(cls, name: str) -> str:
+        return _unreserved(name)
+
+    @field_validator("model")
+    @classmethod
+    def _runs_elsewhere(cls, model: str) -> str:
+        if model.startswith((LOCAL, SIMULATED)):
+            message = "embeddings come from upstreams alone; name a model such as openai/NAME"
+            raise wrong(message)
+        return model
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        return _http(url)
+
+
+def _unreserved(name: str) -> str:
+    if is_auto(name):
+        message = f"{name!r} is reserved for routing; give the model another name"
+        raise wrong(message)
+    return name
+
+
+def _http(url: str | None) -> str | None:
+    if url is not None and not is_http(url):
+        message = "an address such as http://127.0.0.1:9000/v1 is needed"
+        raise wrong(message)
+    return url
 
 
 class BudgetConfig(Strict):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from router.gateway.compute import Compute
+    from router.routing.embeddings import Embedded, EmbedRequest
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
     from storage.outcomes import Grade
@@ -23,6 +24,18 @@ class Engine(Protocol):
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
+        ...
+
+    async def policies(self) -> Sequence[str]:
+        """Versions of the policies that ``auto/VERSION`` can name, the newest first."""
+        ...
+
+    def embedding_models(self) -> Sequence[str]:
+        """Names of the configured embedding models."""
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Turn texts into vectors; the cost is committed when this returns."""
         ...
 
     async def answer(self, request: ChatRequest) -> Served:
@@ -58,6 +71,7 @@ class Caller(NamedTuple):
     request_id: str
     tenant: str
     allowed_models: tuple[str, ...] | None = None
+    allowed_embeddings: tuple[str, ...] | None = None
     compute: Compute | None = None
     team: str | None = None
 
@@ -80,10 +94,13 @@ async def caller_of(request: Request) -> Caller:
     state = request.state
     compute = from_headers(request.scope["headers"])
     allowed: tuple[str, ...] | None = state.allowed_models
+    embeddings: tuple[str, ...] | None = None
     if allowed is not None:
-        configured = (await engine_of(request)).models()
-        allowed = tuple(name for name in allowed if name in configured)
-    return Caller(state.request_id, state.tenant, allowed, compute, state.team)
+        engine = await engine_of(request)
+        chat, embedding = engine.models(), engine.embedding_models()
+        embeddings = tuple(name for name in allowed if name in embedding)
+        allowed = tuple(name for name in allowed if name in chat)
+    return Caller(state.request_id, state.tenant, allowed, embeddings, compute, state.team)
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -18,6 +18,7 @@ ROUTES = frozenset(
         "/openapi.json",
         "/readyz",
         "/v1/chat/completions",
+        "/v1/embeddings",
         "/v1/feedback",
         "/v1/messages",
         "/v1/models",

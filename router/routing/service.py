@@ -21,23 +21,26 @@ from policies.types import Query
 from router.errors import WebhookError
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.embeddings import Embedded, embedding_run
 from router.routing.leases import Lease
 from router.routing.scopes import scopes_of
-from router.routing.types import Served
+from router.routing.types import Served, policy_named
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
 from router.verifiers.response_format import with_format
 from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
+from storage.policies import kept_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from policies.types import Decision
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
+    from router.routing.embeddings import EmbeddingModel, EmbedRequest
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
     from router.types import Task
@@ -56,6 +59,9 @@ under way at its beginning can have been written."""
 DOUBTFUL_AT_ONCE = 500
 ROLL_UP_AT_ONCE = 60
 """Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
+MAX_LISTED = 50
+"""Policies that are listed as models; older ones can be named all the same."""
+
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -114,6 +120,7 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
+    embedders: Mapping[str, EmbeddingModel] = field(default_factory=dict)
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
@@ -136,11 +143,19 @@ class RoutingService:
             await asyncio.to_thread(self._settle_again)
         for model in self.catalog.models.values():
             await model.provider.aclose()
+        for embedding in self.embedders.values():
+            await embedding.embedder.aclose()
         await asyncio.to_thread(self.ledger.close)
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
         return tuple(self.catalog.models)
+
+    async def policies(self) -> Sequence[str]:
+        """Versions of the policies that a request can name, the newest first."""
+        return await asyncio.to_thread(
+            self.ledger.read, lambda session: kept_versions(session, MAX_LISTED)
+        )
 
     async def plan(self, request: ChatRequest) -> Plan:
         """Decide without running: every arm with its predictions and why it is out.
@@ -148,6 +163,7 @@ class RoutingService:
         An arm whose worst case could not be held even if all that is in flight cost nothing more
         is out; the cap that a client left open is not lowered here, as it may be for a request.
         """
+        await self._prepare(request)
         choice = self._consider(request)
         status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
@@ -193,6 +209,40 @@ class RoutingService:
             raise
         yield await self._finish(run, answer)
 
+    def embedding_models(self) -> Sequence[str]:
+        """Names of the configured embedding models."""
+        return tuple(self.embedders)
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Turn texts into vectors: held at their worst case, settled at what was used."""
+        started_s = time.monotonic()
+        run = embedding_run(self.embedders, request)
+        asked = request.asked()
+        try:
+            entry = OpenEntry(asked, run.decision, run.worst_nano_usd)
+            entry_id = await self._open(entry, self.settings.budget_wait_s)
+        except BudgetExceededError as error:
+            await self._refuse(Refusal(asked, str(error), arm=run.decision.arm, cause=error))
+            raise
+        failure: BaseException | None = None
+        try:
+            vectors = await run.vectors(self.settings.request_timeout_s)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            cancelled = isinstance(failure, asyncio.CancelledError)
+            settle = run.settlement(entry_id, _told(failure), cancelled=cancelled)
+            settlement = await self._kept(self._write(settle))
+        return Embedded(
+            request_id=request.request_id,
+            model=request.model,
+            vectors=vectors,
+            usage=run.usage,
+            cost_nano_usd=settlement.cost_nano_usd,
+            overhead_s=max(0.0, time.monotonic() - started_s - run.latency_s),
+        )
+
     async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
         """Record a judgement; EntryNotFoundError for a request that ``tenant`` did not make."""
         await asyncio.to_thread(
@@ -207,6 +257,12 @@ class RoutingService:
             return [str(error)]
         return []
 
+    async def _prepare(self, request: ChatRequest) -> None:
+        """Make the policy that a request names ready."""
+        version = policy_named(request.model)
+        if version is not None and not self.chooser.has(version):
+            await asyncio.to_thread(self.chooser.fetch, self.ledger, version)
+
     def _consider(self, request: ChatRequest) -> Choice:
         today = self.clock().date()
         return self.chooser.consider(request, offers(self.catalog.on(today), request))
@@ -218,6 +274,7 @@ class RoutingService:
         vain, or cannot be served.
         """
         started_s = time.monotonic()
+        await self._prepare(request)
         asked = self._asked(request)
         attempt = Attempt(request, self._consider(request))
         admission = Admission(self._consider, attempt, self.settings.budget_wait_s)

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from router.types import Answer, CallRecord, Task
 
 AUTO = "auto"
+AUTO_POLICY = f"{AUTO}/"
+"""What comes before the version of a policy that a client asks for by name."""
+
+
+def is_auto(model: str) -> bool:
+    """Tell whether a policy picks the arm: the one in service, or the one that is named."""
+    return model == AUTO or model.startswith(AUTO_POLICY)
+
+
+def policy_named(model: str) -> str | None:
+    """Give the version of the policy that ``auto/VERSION`` names, None for any other model."""
+    return model.removeprefix(AUTO_POLICY) if model.startswith(AUTO_POLICY) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name.
+    """One request as the engine sees it.
+
+    ``model`` is ``auto``, ``auto/VERSION`` of a kept policy, or a configured model's name.
 
     ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
     None leaves it alone, since the client set it. ``tenant`` and ``team`` are the key's; ``user``,
