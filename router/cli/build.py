@@ -121,13 +121,23 @@ def build_service(
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
-    return RoutingService(
+    webhook, embedders = config.alerts.to_webhook(), _embedders(config)
+    ledger = open_ledger(config)
+    if config.cache is None:
+        return RoutingService(
+            catalog, chooser, ledger, settings, webhook=webhook, embedders=embedders
+        )
+    from router.routing.cache import AnswerCache
+    from router.routing.cached import CachingService
+
+    return CachingService(
         catalog,
         chooser,
-        open_ledger(config),
+        ledger,
         settings,
-        webhook=config.alerts.to_webhook(),
-        embedders=_embedders(config),
+        webhook=webhook,
+        embedders=embedders,
+        cache=AnswerCache(config.cache.to_settings()),
     )
 
 
@@ -161,6 +171,7 @@ def build_app(
     ``on_ready`` is called when all is loaded.
     """
     from router.gateway.app import create_app
+    from router.gateway.kept_answers import LedgerAnswers
     from storage.keys import find_key
 
     service = build_service(config, questions, weights_directory)
@@ -178,7 +189,10 @@ def build_app(
         config.gateway_settings(),
         find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
     )
-    return create_app(service, settings, on_start=start, on_stop=service.aclose)
+    answers = LedgerAnswers(
+        ledger, utc_now, config.idempotency_ttl_s, service.settings.stale_after_s
+    )
+    return create_app(service, settings, answers=answers, on_start=start, on_stop=service.aclose)
 
 
 def _embedders(config: Config) -> dict[str, EmbeddingModel]:

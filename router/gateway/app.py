@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from router.gateway.dependencies import Engine
+    from router.gateway.idempotency import AnswerStore
     from router.gateway.settings import GatewaySettings
 
 API_VERSION = "1"
@@ -42,15 +43,17 @@ def create_app(
     engine: Engine,
     settings: GatewaySettings,
     *,
+    answers: AnswerStore | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """Build the gateway over ``engine``.
 
+    ``answers`` keeps those to idempotency keys; without it they are kept in this process.
     ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
     ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
     """
-    once = Idempotency()
+    once = Idempotency(store=answers)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

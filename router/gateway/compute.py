@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADER = b"x-compute-"
 NUMBERS = frozenset({"accuracy_target", "max_cost_usd", "max_latency_s"})
+SWITCHES = {"true": True, "false": False}
 LISTS = frozenset({"allowed_models", "tags"})
 MAX_TAGS = 8
 
@@ -48,6 +49,7 @@ class Compute(Body):
     answer_kind: Annotated[AnswerKind, Field(strict=False)] | None = None
     tags: Annotated[list[Label], Field(max_length=MAX_TAGS)] | None = None
     session: Label | None = None
+    cache: bool | None = None
 
     def to_limits(self) -> Limits:
         """Give the limits as the engine knows them."""
@@ -104,6 +106,7 @@ class Asked:
             user=user,
             tags=permitted_tags(compute.tags or (), settings.tags),
             session=compute.session,
+            cacheable=compute.cache is not False,
             metadata=metadata or {},
         )
 
@@ -145,6 +148,8 @@ def _header(name: str) -> str:
 def _value(name: str, text: str) -> object:
     if name in LISTS:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if name == "cache":
+        return SWITCHES.get(text, text)
     if name in NUMBERS:
         try:
             return float(text)

@@ -27,6 +27,7 @@ from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
+    CacheConfig,
     EmbeddingConfig,
     MachineConfig,
     ModelConfig,
@@ -84,6 +85,8 @@ class Config(Strict):
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    cache: CacheConfig | None = None
+    idempotency_ttl_s: Annotated[Number, Field(gt=0)] = 86_400.0
     budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False

@@ -19,6 +19,7 @@ from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
+from router.routing.cache import CacheSettings
 from router.routing.types import is_auto
 
 if TYPE_CHECKING:
@@ -230,6 +231,18 @@ class BudgetConfig(Strict):
         """Give the budget; what is finer than a nano-USD is cut off."""
         limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
         return Budget(self.scope, self.period, limit_nano_usd, self.time_zone, self.soft)
+
+
+class CacheConfig(Strict):
+    """A cache of answers to requests that are repeated word for word by the same tenant."""
+
+    ttl_s: Annotated[Number, Field(gt=0)]
+    max_entries: Whole = 10_000
+    max_bytes: Whole = 64 << 20
+
+    def to_settings(self) -> CacheSettings:
+        """Give the settings as the engine knows them."""
+        return CacheSettings(**self.model_dump())
 
 
 class AlertsConfig(Strict):

@@ -19,6 +19,7 @@ from router.gateway.handlers import (
     error_response,
     request_headers,
 )
+from storage.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +122,7 @@ class Door:
         app = self._named(named)
         try:
             await self._once.run(app, scope, receive_counted, send, tenant.name, key.strip())
-        except (HTTPException, RequestError) as error:
+        except (HTTPException, RequestError, LedgerError) as error:
             await self._refused(scope["path"], error)(scope, receive, send_named)
 
     def _named(self, named: list[tuple[bytes, bytes]]) -> ASGIApp:
@@ -132,8 +133,8 @@ class Door:
 
         return app
 
-    def _refused(self, path: str, error: HTTPException | RequestError) -> Response:
-        if isinstance(error, RequestError):
+    def _refused(self, path: str, error: HTTPException | RheostatError) -> Response:
+        if isinstance(error, RheostatError):
             found = described(error, self._clock())
             return error_response(path, found.status, found.error, found.headers)
         too_large = body_of(str(error.detail), BAD_REQUEST, "too_large")

@@ -202,7 +202,7 @@ class RoutingService:
                     answer = with_format(task, answer)
             else:
                 answer = await run.lease.run(task)
-                for chunk in _whole(answer):
+                for chunk in whole_chunks(answer):
                     yield chunk
         except BaseException as error:
             await self._settle(run, None, error)
@@ -233,7 +233,7 @@ class RoutingService:
         finally:
             cancelled = isinstance(failure, asyncio.CancelledError)
             settle = run.settlement(entry_id, _told(failure), cancelled=cancelled)
-            settlement = await self._kept(self._write(settle))
+            settlement = await self.kept(self._write(settle))
         return Embedded(
             request_id=request.request_id,
             model=request.model,
@@ -275,7 +275,7 @@ class RoutingService:
         """
         started_s = time.monotonic()
         await self._prepare(request)
-        asked = self._asked(request)
+        asked = self.asked(request)
         attempt = Attempt(request, self._consider(request))
         admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
         while True:
@@ -316,11 +316,12 @@ class RoutingService:
     async def _refuse(self, refusal: Refusal) -> None:
         """Write a refusal down; a ledger that cannot take it does not change what is answered."""
         try:
-            await self._kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
+            await self.kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
         except LedgerError as error:
             LOG.warning("a refusal was not written to the ledger: %s", error)
 
-    def _asked(self, request: ChatRequest) -> Asked:
+    def asked(self, request: ChatRequest) -> Asked:
+        """Give what the ledger keeps of a request."""
         query = Query(
             query_id=request.request_id,
             text=request.task.text,
@@ -372,7 +373,7 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(self._write(settle))
+        return await self.kept(self._write(settle))
 
     async def _write(self, settle: SettleEntry) -> Settlement:
         """Settle an entry, or keep it for later if the ledger cannot take it now."""
@@ -411,7 +412,7 @@ class RoutingService:
             settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
             await self._write(settle)
 
-    async def _kept(self, work: Awaitable[T]) -> T:
+    async def kept(self, work: Awaitable[T]) -> T:
         """Await ``work`` to its end even if the caller is cancelled meanwhile."""
         return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
 
@@ -431,7 +432,7 @@ class RoutingService:
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             try:
-                await self._kept(self._tend_and_tell())
+                await self.kept(self._tend_and_tell())
             except RheostatError as error:
                 LOG.warning("the heartbeat met an error: %s", error)
 
@@ -468,6 +469,7 @@ class RoutingService:
             LOG.warning("%s", alert)
             self._untold.append(alert)
         self.ledger.roll_up(now, ROLL_UP_AT_ONCE)
+        self.ledger.forget_answers(now)
         done = self.ledger.judge_trial(now)
         if done is not None:
             LOG.warning("%s", done)
@@ -484,10 +486,15 @@ def _scopes(request: ChatRequest) -> tuple[str, ...]:
     )
 
 
-def _whole(answer: Answer) -> tuple[Chunk, ...]:
+def whole_chunks(answer: Answer) -> tuple[Chunk, ...]:
     """Give a finished answer as the chunks of a stream."""
     (shown,) = answer.choices[:1] or (Sample(answer.text),)
-    said = {"refusal": shown.refusal} if shown.refusal else {"content": answer.text}
+    said: dict[str, Any] = {"content": answer.text}
+    if shown.refusal:
+        said = {"refusal": shown.refusal}
+    elif shown.tool_calls:
+        said = {"tool_calls": list(shown.tool_calls)}
+        said |= {"content": answer.text} if answer.text else {}
     if shown.reasoning:
         said["reasoning_content"] = shown.reasoning
     return (

@@ -52,6 +52,7 @@ class ChatRequest:
     ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
     None leaves it alone, since the client set it. ``tenant`` and ``team`` are the key's; ``user``,
     ``tags`` and ``session`` are what the client says. All of them name budgets that apply.
+    ``cacheable`` is False for one that neither wants an answer of before nor leaves one.
     """
 
     request_id: str
@@ -64,6 +65,7 @@ class ChatRequest:
     user: str | None = None
     tags: tuple[str, ...] = ()
     session: str | None = None
+    cacheable: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +104,8 @@ class Served:
     """A served request after its commit: what the client gets and what the ledger holds.
 
     ``overhead_s`` is wall time spent outside upstream calls. ``attempts`` are the stages that a
-    cascade began, none for any other arm.
+    cascade began, none for any other arm. ``cached_from`` is the request that was answered so
+    before, None for an answer of its own.
     """
 
     request_id: str
@@ -114,6 +117,7 @@ class Served:
     overhead_s: float
     calls: tuple[CallRecord, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    cached_from: str | None = None
 
     @property
     def model(self) -> str:
