@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,17 +16,20 @@ from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
     from fastapi import FastAPI
 
     from router.gateway.config import Config
     from router.gateway.config_parts import ModelConfig
+    from router.gateway.kept_answers import LedgerAnswers
+    from router.gateway.settings import GatewaySettings
     from router.providers.base import Provider
     from router.providers.simulated import Posed
     from router.routing.embeddings import EmbeddingModel
     from router.routing.service import RoutingService
+    from router.routing.switching import SwitchingEngine
     from storage.store import Ledger
 
 
@@ -107,10 +110,19 @@ def build_service(
     config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
 ) -> RoutingService:
     """Build the service over its ledger; `start_service` makes it ready."""
+    catalog = assemble(config, questions, weights_directory)
+    return _service(config, catalog, open_ledger(config))
+
+
+def make_service(config: Config, ledger: Ledger) -> RoutingService:
+    """Build the service over a ledger that is open; its budgets stay as they are."""
+    return _service(config, assemble(config), ledger)
+
+
+def _service(config: Config, catalog: Catalog, ledger: Ledger) -> RoutingService:
     from router.routing.chooser import Chooser, ChooserSettings
     from router.routing.service import RoutingService, ServiceSettings
 
-    catalog = assemble(config, questions, weights_directory)
     chooser = Chooser(
         catalog,
         ChooserSettings(config.exploration, config.accuracy_target, config.shadow_price),
@@ -122,7 +134,6 @@ def build_service(
         store_prompts=config.store_prompts,
     )
     webhook, embedders = config.alerts.to_webhook(), _embedders(config)
-    ledger = open_ledger(config)
     if config.cache is None:
         return RoutingService(
             catalog, chooser, ledger, settings, webhook=webhook, embedders=embedders
@@ -163,18 +174,44 @@ def build_app(
     questions: Iterable[Posed] = (),
     weights_directory: Path | None = None,
     on_failure: Callable[[RheostatError], object] = lambda _error: None,
-    on_ready: Callable[[], object] = lambda: None,
 ) -> FastAPI:
-    """Build the gateway; models are loaded and the ledger is tended when the server starts it.
+    """Build the gateway; models are loaded and the ledger is tended when the server starts it."""
+    return build_gateway(config, questions, weights_directory, on_failure=on_failure).app
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway with what can be replaced while it serves."""
+
+    app: FastAPI
+    engine: SwitchingEngine
+    answers: LedgerAnswers
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+def build_gateway(
+    config: Config,
+    questions: Iterable[Posed] = (),
+    weights_directory: Path | None = None,
+    *,
+    on_failure: Callable[[RheostatError], object] = lambda _error: None,
+    on_ready: Callable[[], object] = lambda: None,
+    on_end: Callable[[], Awaitable[None]] = nothing,
+) -> Gateway:
+    """Build the gateway with its parts.
 
     ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting;
-    ``on_ready`` is called when all is loaded.
+    ``on_ready`` is called when all is loaded; ``on_end`` is awaited before all is closed.
     """
     from router.gateway.app import create_app
     from router.gateway.kept_answers import LedgerAnswers
-    from storage.keys import find_key
+    from router.routing.switching import SwitchingEngine
 
     service = build_service(config, questions, weights_directory)
+    engine = SwitchingEngine(service)
 
     async def start() -> None:
         try:
@@ -184,15 +221,31 @@ def build_app(
             raise
         on_ready()
 
+    async def stop() -> None:
+        await on_end()
+        await engine.service.aclose()
+
     ledger = service.ledger
-    settings = replace(
+    stale_after_s = service.settings.stale_after_s
+    answers = LedgerAnswers(ledger, utc_now, config.idempotency_ttl_s, stale_after_s)
+    app = create_app(
+        engine,
+        gateway_settings(config, ledger),
+        answers=answers,
+        on_start=start,
+        on_stop=stop,
+    )
+    return Gateway(app, engine, answers)
+
+
+def gateway_settings(config: Config, ledger: Ledger) -> GatewaySettings:
+    """Give what the HTTP face needs to know, keys of the ledger included."""
+    from storage.keys import find_key
+
+    return replace(
         config.gateway_settings(),
         find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
     )
-    answers = LedgerAnswers(
-        ledger, utc_now, config.idempotency_ttl_s, service.settings.stale_after_s
-    )
-    return create_app(service, settings, answers=answers, on_start=start, on_stop=service.aclose)
 
 
 def _embedders(config: Config) -> dict[str, EmbeddingModel]:

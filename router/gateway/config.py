@@ -300,8 +300,17 @@ class Config(Strict):
 
     def show(self) -> str:
         """Give the configuration as YAML, defaults included, secrets hidden."""
-        shown = _shown(self.model_dump())
-        return yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return dump(self.shown())
+
+    def shown(self) -> dict[str, Any]:
+        """Give the configuration as plain data, defaults included, secrets hidden."""
+        found: dict[str, Any] = _shown(self.model_dump())
+        return found
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """Give plain data as YAML, amounts exact."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -309,8 +318,14 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
     Raises ConfigError that names the line, the key, and what to write instead.
     """
+    text = read_text(path)
+    return parse(text, str(path), os.environ if environ is None else environ)
+
+
+def read_text(path: Path) -> str:
+    """Read a configuration's file; ConfigError that says what to do where it cannot be read."""
     try:
-        text = Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8")
     except FileNotFoundError as error:
         msg = f"there is no configuration {path}; write one with `rheostat init {path}`"
         raise ConfigError(msg) from error
@@ -318,7 +333,6 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         msg = f"the configuration {path} cannot be read: {reason}"
         raise ConfigError(msg) from error
-    return parse(text, str(path), os.environ if environ is None else environ)
 
 
 def parse(text: str, source: str, environ: Mapping[str, str]) -> Config:

@@ -57,7 +57,10 @@ def naming(send: Send, named: list[tuple[bytes, bytes]]) -> Send:
 
 
 class Door:
-    """Plain ASGI middleware in front of every route, known or not."""
+    """Plain ASGI middleware in front of every route, known or not.
+
+    It follows the application's settings, which can be replaced while it serves.
+    """
 
     def __init__(
         self, app: ASGIApp, settings: GatewaySettings, once: Idempotency, metrics: Metrics
@@ -65,6 +68,10 @@ class Door:
         self._app = app
         self._metrics = metrics
         self._once = once
+        self._follow(settings)
+
+    def _follow(self, settings: GatewaySettings) -> None:
+        self._settings = settings
         self._keyring = Keyring(settings)
         self._clock = settings.clock
         self._max_body_bytes = settings.max_body_bytes
@@ -76,6 +83,9 @@ class Door:
             return
         started_s = time.perf_counter()
         status = FAILED
+        settings = scope["app"].state.settings
+        if settings is not self._settings:
+            self._follow(settings)
 
         async def send_seen(message: Message) -> None:
             nonlocal status

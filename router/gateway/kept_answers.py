@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storage.store import Ledger
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LedgerAnswers:
     """An answer is kept for ``keep_s``; a process silent for ``stale_after_s`` is dead."""
 

@@ -105,6 +105,15 @@ class _Run:
         return replace(self.request.task, difficulty=self.decision.difficulty)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a service leaves behind: entries to settle, openings in doubt, alerts to send."""
+
+    unsettled: tuple[SettleEntry, ...]
+    doubtful: tuple[str, ...]
+    untold: tuple[Alert, ...]
+
+
 @dataclass(slots=True)
 class RoutingService:
     """Serve requests over a catalog, a chooser and the ledger; built once, at start.
@@ -134,6 +143,14 @@ class RoutingService:
 
     async def aclose(self) -> None:
         """Wait for settlements under way, then close the models and the ledger."""
+        await self.retire()
+        await asyncio.to_thread(self.ledger.close)
+
+    async def retire(self) -> Unfinished:
+        """Wait for settlements under way and close the models; give what the ledger lacks still.
+
+        The ledger stays open, for the service that takes this one's place.
+        """
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait({self._heart})
@@ -145,7 +162,13 @@ class RoutingService:
             await model.provider.aclose()
         for embedding in self.embedders.values():
             await embedding.embedder.aclose()
-        await asyncio.to_thread(self.ledger.close)
+        return Unfinished(tuple(self._unsettled), tuple(self._doubtful), tuple(self._untold))
+
+    def take_over(self, unfinished: Unfinished) -> None:
+        """Go on with what another service of the same ledger could not end."""
+        self._unsettled.extend(unfinished.unsettled)
+        self._doubtful.extend(unfinished.doubtful)
+        self._untold.extend(unfinished.untold)
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
