@@ -25,6 +25,7 @@ from router.gateway.config_parts import (
     ModelConfig,
     PriceChangeConfig,
     PriceConfig,
+    TelemetryConfig,
     ThroughputConfig,
 )
 from router.gateway.handlers import FORMS, HTTP_CODES
@@ -97,6 +98,7 @@ def headed(text: str, heading: str) -> str:
         (BudgetConfig, "Budgets"),
         (AlertsConfig, "Budgets"),
         (CacheConfig, "Cache"),
+        (TelemetryConfig, "Telemetry"),
         (AuthConfig, "Keys"),
         (Compute, "What a request may ask for"),
     ],

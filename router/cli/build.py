@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from router.gateway.config_parts import ModelConfig
     from router.gateway.kept_answers import LedgerAnswers
     from router.gateway.settings import GatewaySettings
+    from router.gateway.telemetry import Telemetry, TracedEngine
     from router.providers.base import Provider
     from router.providers.simulated import Posed
     from router.routing.embeddings import EmbeddingModel
@@ -210,6 +212,7 @@ def build_gateway(
     from router.gateway.kept_answers import LedgerAnswers
     from router.routing.switching import SwitchingEngine
 
+    telemetry = _telemetry(config)
     service = build_service(config, questions, weights_directory)
     engine = SwitchingEngine(service)
 
@@ -224,18 +227,35 @@ def build_gateway(
     async def stop() -> None:
         await on_end()
         await engine.service.aclose()
+        if telemetry is not None:
+            await asyncio.to_thread(telemetry.close)
 
     ledger = service.ledger
     stale_after_s = service.settings.stale_after_s
     answers = LedgerAnswers(ledger, utc_now, config.idempotency_ttl_s, stale_after_s)
     app = create_app(
-        engine,
+        engine if telemetry is None else _traced(engine, telemetry),
         gateway_settings(config, ledger),
         answers=answers,
+        telemetry=telemetry,
         on_start=start,
         on_stop=stop,
     )
     return Gateway(app, engine, answers)
+
+
+def _telemetry(config: Config) -> Telemetry | None:
+    if config.telemetry is None:
+        return None
+    from router.gateway.telemetry import TelemetrySettings, connect
+
+    return connect(TelemetrySettings(**config.telemetry.model_dump()))
+
+
+def _traced(engine: SwitchingEngine, telemetry: Telemetry) -> TracedEngine:
+    from router.gateway.telemetry import TracedEngine
+
+    return TracedEngine(engine, telemetry)
 
 
 def gateway_settings(config: Config, ledger: Ledger) -> GatewaySettings:

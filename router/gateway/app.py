@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from router.gateway.dependencies import Engine
     from router.gateway.idempotency import AnswerStore
     from router.gateway.settings import GatewaySettings
+    from router.gateway.telemetry import Telemetry
 
 API_VERSION = "1"
 """Version of the HTTP interface, which is in its paths too; not of the package."""
@@ -39,17 +40,19 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what is served, and what happens around it
     engine: Engine,
     settings: GatewaySettings,
     *,
     answers: AnswerStore | None = None,
+    telemetry: Telemetry | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """Build the gateway over ``engine``.
 
     ``answers`` keeps those to idempotency keys; without it they are kept in this process.
+    With ``telemetry`` every request that the door lets in is traced.
     ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
     ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
     """
@@ -81,5 +84,9 @@ def create_app(
     handlers.install(app)
     for room in (completions, dialects, embeddings, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
+    if telemetry is not None:
+        from router.gateway.telemetry import TracingMiddleware  # noqa: PLC0415 - an extra
+
+        app.add_middleware(TracingMiddleware, telemetry=telemetry)
     app.add_middleware(Door, settings=settings, once=once, metrics=app.state.metrics)
     return app

@@ -33,6 +33,7 @@ from router.gateway.config_parts import (
     ModelConfig,
     Name,
     Number,
+    TelemetryConfig,
     Whole,
     double_of,
 )
@@ -76,6 +77,7 @@ class Config(Strict):
     budgets: tuple[BudgetConfig, ...] = ()
     tags: tuple[Name, ...] = ()
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+    telemetry: TelemetryConfig | None = None
     auth: AuthConfig = Field(default_factory=AuthConfig)
     machine: MachineConfig | None = None
     default_max_tokens: Whole = 512

@@ -245,6 +245,19 @@ class CacheConfig(Strict):
         return CacheSettings(**self.model_dump())
 
 
+class TelemetryConfig(Strict):
+    """OpenTelemetry over HTTP; headers and certificates come from its own environment variables."""
+
+    endpoint: Annotated[str, Field(min_length=1)]
+    service_name: Name = "rheostat"
+    sample_ratio: Annotated[Number, Field(ge=0, le=1)] = 1.0
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, url: str) -> str | None:
+        return _http(url)
+
+
 class AlertsConfig(Strict):
     """Where alerts go beside the log; ``secret`` is what the events are signed with."""
 
