@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HTTP_OK = 200
 MAX_REPLY_BYTES = 256 << 20
 MAX_SAID_CHARS = 300
+OWN_NAMES = {"base_url": "api_base"}
+"""What litellm calls otherwise here than for completions."""
 
 
 def build_embedder(
@@ -131,11 +133,12 @@ class LiteLLMEmbedder(LiteLLMProvider):
 
     async def _ask_vectors(self, request: EmbeddingRequest, tally: Tally) -> Mapping[str, Any]:
         litellm = await asyncio.to_thread(library)
+        settings = {OWN_NAMES.get(name, name): value for name, value in self._settings.items()}
         tally.final = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await litellm.aembedding(
-                    model=self._upstream_model, **_fields(request), **self._settings
+                    model=self._upstream_model, **_fields(request), **settings
                 )
         except Exception as error:
             translated, answered = self._translated(error)
