@@ -23,6 +23,7 @@ class CallRole(StrEnum):
     JUDGE = "judge"
     VERIFY = "verify"
     AGGREGATE = "aggregate"
+    EMBED = "embed"
 
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -189,6 +190,8 @@ class Answer:
     none. ``confidence`` in [0, 1] is the strategy's own (a vote share), None where it has none.
     ``complete`` is False when the caps or a failing upstream stopped the strategy early.
     ``choices`` are the samples shown to the client when it asked for more than one.
+    ``verified`` is what the verifier named in ``verified_by`` found of the text, None where none
+    looked or it could not say.
     """
 
     text: str
@@ -198,6 +201,8 @@ class Answer:
     samples: tuple[Sample, ...] = ()
     choices: tuple[Sample, ...] = ()
     complete: bool = True
+    verified: bool | None = None
+    verified_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -588,6 +588,24 @@ class PermitRow(Base):
     lapses_at: Mapped[datetime]
 
 
+class AnswerRow(Base):
+    """What a request with an idempotency key was answered; None while it is under way.
+
+    ``replica_id`` runs it, or did. The key and the body are known by their SHA-256 alone.
+    """
+
+    __tablename__ = "kept_answers"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    key_sha256: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
+    replica_id: Mapped[str]
+    expires_at: Mapped[datetime]
+    answer: Mapped[bytes | None]
+
+
 class PolicyRow(Base):
     """A fitted policy. The one promoted last is in service."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -13,6 +14,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
 from storage.alerts import NONE_PACED, Alert, alerts_due, take_alerts
+from storage.answers import (
+    Claim,
+    Claimant,
+    KeyPlace,
+    any_expired,
+    claim,
+    drop_claim,
+    forget_answers,
+    keep_answer,
+)
 from storage.budgets import BudgetStatus, budget_status, declare_budgets
 from storage.bulk import open_together
 from storage.doctor import Finding, examine
@@ -162,6 +173,39 @@ class Ledger:
     def refusing(self, refusal: Refusal, now: datetime) -> Future[None]:
         """Write a refusal down without waiting for the commit."""
         return self._submit(Job(lambda session: record_refusal(session, refusal, now)))
+
+    def claiming(
+        self, place: KeyPlace, now: datetime, keep_s: float, stale_after_s: float
+    ) -> Future[Claim]:
+        """Claim an idempotency key; see `storage.answers.claim`."""
+        claimant = Claimant(self.replica_id, keep_s, stale_after_s)
+
+        def work(session: Session) -> Claim:
+            self._introduce(session, now)
+            return claim(session, place, claimant, now)
+
+        return self._submit(Job(work))
+
+    def keeping(self, place: KeyPlace, answer: bytes | None) -> Future[None]:
+        """Keep the answer to a request whose key was claimed; None gives the key back."""
+        if answer is None:
+            return self._submit(Job(lambda s: drop_claim(s, place, self.replica_id)))
+        return self._submit(Job(lambda s: keep_answer(s, place, self.replica_id, answer)))
+
+    def forget_answers(self, now: datetime) -> None:
+        """Remove answers to idempotency keys that have expired."""
+        if self.read(lambda session: any_expired(session, now)):
+            self.write(lambda session: forget_answers(session, now))
+
+    def recording_hit(self, entry: OpenEntry, settle: SettleEntry, now: datetime) -> Future[None]:
+        """Write down a request that was answered from a cache: an entry that cost nothing."""
+
+        def work(session: Session) -> None:
+            self._introduce(session, now)
+            entry_id = open_entry(session, entry, self.replica_id, now)
+            settle_entry(session, replace(settle, entry_id=entry_id), now)
+
+        return self._submit(Job(work))
 
     def record_outcome(
         self,

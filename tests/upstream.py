@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
+from base64 import b64encode
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,6 +77,7 @@ class Upstream:
         """Serve on a free port until the block ends."""
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -106,6 +109,35 @@ class Upstream:
             raise
         finally:
             self.n_in_flight -= 1
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        """Give each input the vector [its length, 0.5]; in base64 only if ``message`` says so."""
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        self.asked.set()
+        served = self.replies.popleft() if self.replies else self.default
+        await asyncio.sleep(served.delay_s)
+        if served.raw is not None:
+            return web.Response(body=served.raw, status=served.status, headers=served.headers)
+        given = body["input"]
+        packed = body.get("encoding_format") == "base64" and served.message.get("packs")
+        vectors = [[float(len(text)), 0.5] for text in given]
+        data = [
+            {
+                "object": "embedding",
+                "index": i,
+                "embedding": b64encode(struct.pack("<2f", *v)).decode() if packed else v,
+            }
+            for i, v in enumerate(vectors)
+        ]
+        reply = {"object": "list", "data": data[::-1], "model": body["model"]}
+        if served.usage is not False:
+            reply["usage"] = served.usage or {
+                "prompt_tokens": len(given) * 5,
+                "total_tokens": len(given) * 5,
+            }
+        return web.json_response(reply)
 
     def _whole(self, request: web.Request, body: dict[str, Any], served: Served) -> web.Response:
         if served.cut_after is not None and request.transport is not None:

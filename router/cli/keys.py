@@ -55,7 +55,7 @@ def create(
     from storage.keys import create_key
 
     with _opened(config) as (loaded, ledger, pepper):
-        known = [configured.name for configured in loaded.models]
+        known = [m.name for m in loaded.models] + [e.name for e in loaded.embeddings]
         if unknown := [given for given in model or () if given not in known]:
             fail(f"there is no model {unknown[0]!r}; use one of: {', '.join(known)}")
         limits = RateLimits(requests_per_minute, tokens_per_minute, parallel_requests)

@@ -22,8 +22,9 @@ from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
+from router.routing.cache import CacheSettings
 from router.routing.signing import signing_key
-from router.routing.types import AUTO
+from router.routing.types import is_auto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,10 +123,7 @@ class ModelConfig(Strict):
     @field_validator("name")
     @classmethod
     def _is_not_reserved(cls, name: str) -> str:
-        if name == AUTO or name.startswith(f"{AUTO}/"):
-            message = f"{name!r} is reserved for routing; give the model another name"
-            raise wrong(message)
-        return name
+        return _unreserved(name)
 
     @field_validator("model")
     @classmethod
@@ -150,12 +148,7 @@ class ModelConfig(Strict):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if not is_http(url):
-            message = "an address such as http://127.0.0.1:9000/v1 is needed"
-            raise wrong(message)
-        return url
+        return _http(url)
 
     @property
     def local_name(self) -> str | None:
@@ -194,6 +187,48 @@ class PacingConfig(Strict):
             keep_accuracy_target=self.keep_accuracy_target,
             hours=self.hours,
         )
+
+
+class EmbeddingConfig(Strict):
+    """One embedding model: ``name`` is what clients and reports see, ``model`` its litellm form."""
+
+    name: Name
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str | None = Field(default=None, repr=False)
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    price: PriceConfig | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_reserved(cls, name: str) -> str:
+        return _unreserved(name)
+
+    @field_validator("model")
+    @classmethod
+    def _runs_elsewhere(cls, model: str) -> str:
+        if model.startswith((LOCAL, SIMULATED)):
+            message = "embeddings come from upstreams alone; name a model such as openai/NAME"
+            raise wrong(message)
+        return model
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        return _http(url)
+
+
+def _unreserved(name: str) -> str:
+    if is_auto(name):
+        message = f"{name!r} is reserved for routing; give the model another name"
+        raise wrong(message)
+    return name
+
+
+def _http(url: str | None) -> str | None:
+    if url is not None and not is_http(url):
+        message = "an address such as http://127.0.0.1:9000/v1 is needed"
+        raise wrong(message)
+    return url
 
 
 class BudgetConfig(Strict):
@@ -238,6 +273,31 @@ class BudgetConfig(Strict):
         """Give the budget; what is finer than a nano-USD is cut off."""
         limit_nano_usd = int(self.limit_usd * NANO_PER_USD)
         return Budget(self.scope, self.period, limit_nano_usd, self.time_zone, self.soft)
+
+
+class CacheConfig(Strict):
+    """A cache of answers to requests that are repeated word for word by the same tenant."""
+
+    ttl_s: Annotated[Number, Field(gt=0)]
+    max_entries: Whole = 10_000
+    max_bytes: Whole = 64 << 20
+
+    def to_settings(self) -> CacheSettings:
+        """Give the settings as the engine knows them."""
+        return CacheSettings(**self.model_dump())
+
+
+class TelemetryConfig(Strict):
+    """OpenTelemetry over HTTP; headers and certificates come from its own environment variables."""
+
+    endpoint: Annotated[str, Field(min_length=1)]
+    service_name: Name = "rheostat"
+    sample_ratio: Annotated[Number, Field(ge=0, le=1)] = 1.0
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, url: str) -> str | None:
+        return _http(url)
 
 
 class AlertsConfig(Strict):

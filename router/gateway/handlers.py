@@ -82,7 +82,12 @@ FORMS: dict[type[RheostatError], Form] = {
 }
 """The nearest class wins, so an error that is not here looks like its parent."""
 
-STATUS_OF_CODE = {"model_not_found": 404, "model_not_allowed": 403, "idempotency_key_reused": 409}
+STATUS_OF_CODE = {
+    "model_not_found": 404,
+    "model_not_allowed": 403,
+    "idempotency_key_reused": 422,
+    "idempotency_key_in_use": 409,
+}
 """Codes of RequestError that OpenAI answers with a status other than 400."""
 
 NO_JSON = "send the body as JSON, with the header Content-Type: application/json"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cost_models.rates import Bucket
     from router.gateway.dependencies import Caller, Engine
+    from router.routing.embeddings import EmbedRequest
     from router.routing.types import ChatRequest
 
 
-async def let_in(
-    engine: Engine, asked: ChatRequest, caller: Caller
-) -> tuple[ChatRequest, dict[str, str]]:
+Asked = TypeVar("Asked", "ChatRequest", "EmbedRequest")
+
+
+async def let_in(engine: Engine, asked: Asked, caller: Caller) -> tuple[Asked, dict[str, str]]:
     """Count a request in the limits of its key; give it with its permit, and headers of the answer.
 
-    Raises RateLimitedError for one that comes too fast. It has to be answered or streamed then:
+    Raises RateLimitedError for one that comes too fast. It has to be served then:
     the permit is given back at the end of that.
     """
     if not caller.limits:

@@ -17,7 +17,7 @@ from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm, PricedArm
 from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
-from policies.errors import NoAffordableArmError
+from policies.errors import NoAffordableArmError, PolicyNotReadyError
 from policies.fixed import FixedPolicy, SafePolicy
 from policies.posing import posed
 from policies.types import Shadowed
@@ -25,12 +25,12 @@ from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
 from router.routing.judges import Judges, predicted
-from router.routing.types import AUTO, Candidate, Plan
-from storage.policies import policy_in_service, read_policy
+from router.routing.types import AUTO, AUTO_POLICY, Candidate, Plan, policy_named
+from storage.policies import find_policy, policy_in_service, read_policy
 from storage.trials import running_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cost_models.estimates import CallBound
     from policies.artifacts import FittedPolicy
@@ -49,6 +49,9 @@ USUAL_SHARE = 0.4
 
 MEMORY = 0.1
 """Weight of the newest latency in an arm's moving average."""
+
+MAX_NAMED = 16
+"""Policies that are kept ready for requests that name them; the one read first goes first."""
 
 STEPS = "cot"
 
@@ -251,6 +254,7 @@ class Chooser:
     judges: Judges = field(default_factory=Judges)
     _in_service: _InService | None = field(default=None, init=False)
     _tried: _Tried | None = field(default=None, init=False)
+    _named: Mapping[str, _InService] = field(default_factory=dict, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
     def consider(
@@ -258,6 +262,13 @@ class Chooser:
     ) -> Choice:
         """Forecast every offer, at the price that ``pace`` makes of it; nothing is decided yet."""
         used, tried = self._in_service, self._tried
+        version = policy_named(request.model)
+        if version is not None:
+            named = self._named.get(version)
+            if named is None:
+                msg = f"the policy {version!r} is not ready; try again"
+                raise PolicyNotReadyError(msg)
+            return self._choice(request, offers, named, named.policy)
         if request.model != AUTO:
             return self._choice(request, offers, used, FixedPolicy(offers[0].arm))
         if tried is not None and tried.gets(request):
@@ -296,6 +307,28 @@ class Chooser:
             rng=self.rng,
             pace=pace,
         )
+
+    def fetch(self, ledger: Ledger, version: str) -> None:
+        """Make the policy of a version ready for requests that name it; blocks, once for each.
+
+        Raises RequestError where the ledger keeps no such policy, PolicyNotReadyError for one that
+        cannot be read.
+        """
+        if version in self._named:
+            return
+        stored = ledger.read(lambda session: find_policy(session, version))
+        if stored is None:
+            msg = (
+                f"the model {AUTO_POLICY + version!r} does not exist here: the ledger keeps no "
+                "policy of that version; GET /v1/models lists those that it keeps"
+            )
+            raise RequestError(msg, param="model", code="model_not_found")
+        kept = dict(list(self._named.items())[1 - MAX_NAMED :])
+        self._named = {**kept, version: self._ready(stored)}
+
+    def has(self, version: str) -> bool:
+        """Tell whether a policy is ready for requests that name it."""
+        return version in self._named
 
     def follow(self, ledger: Ledger) -> None:
         """Take over the policy in service and the one on trial, where they are others than before.

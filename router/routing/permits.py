@@ -6,10 +6,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
-from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from router.providers.base import BYTES_PER_TOKEN, bytes_bound
 from storage.errors import LedgerError
 from storage.rates import RateAsk
 
@@ -19,11 +17,29 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cost_models.rates import RateLimits
-    from router.routing.types import ChatRequest
     from storage.rates import Permit
     from storage.store import Ledger
 
 LOG = logging.getLogger("rheostat.permits")
+
+
+class Limited(Protocol):
+    """A request that may have to keep the limits of its key; see `router.routing.types`."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's own id."""
+        ...
+
+    @property
+    def tenant(self) -> str:
+        """The name whose limits it shares."""
+        ...
+
+    @property
+    def likely_tokens(self) -> int:
+        """Tokens that it is taken to use, until it ends."""
+        ...
 
 
 @dataclass(slots=True)
@@ -38,15 +54,14 @@ class Permits:
     lease_s: float
     _inside: dict[str, Permit] = field(default_factory=dict, init=False)
 
-    async def admit(self, request: ChatRequest, limits: RateLimits) -> Permit:
+    async def admit(self, request: Limited, limits: RateLimits) -> Permit:
         """Count a request in the limits of its key's name, shared by all replicas.
 
-        Raises RateLimitedError where it comes too fast. Its tokens are a guess from the bytes of
-        the prompt and the cap; what was really used is counted when it ends.
+        Raises RateLimitedError where it comes too fast. Its tokens are a guess; what was really
+        used is counted when it ends.
         """
-        task, now = request.task, self.clock()
-        tokens = ceil(bytes_bound(task.messages) / BYTES_PER_TOKEN) + task.max_tokens * task.n
-        ask = RateAsk(request.tenant, request.request_id, limits, tokens)
+        now = self.clock()
+        ask = RateAsk(request.tenant, request.request_id, limits, request.likely_tokens)
         asked = self.ledger.admitting(ask, now, now + timedelta(seconds=self.lease_s))
         try:
             permit = await asyncio.shield(asyncio.wrap_future(asked))
@@ -57,11 +72,11 @@ class Permits:
             self._inside[request.request_id] = permit
         return permit
 
-    def take_out(self, request: ChatRequest) -> Permit | None:
+    def take_out(self, request: Limited) -> Permit | None:
         """Give the permit of a request that ends, once; None where there is none to end."""
         return self._inside.pop(request.request_id, None)
 
-    async def end(self, request: ChatRequest) -> None:
+    async def end(self, request: Limited) -> None:
         """End a request that used nothing; a permit that the ledger cannot end now lapses."""
         permit = self.take_out(request)
         if permit is None:

@@ -52,7 +52,7 @@ class SelfConsistency:
         "Wang et al. 2022, arXiv:2203.11171; Aggarwal et al. 2023, 2305.11860; "
         "Li et al. 2024, 2401.10480; Wang et al. 2024, 2408.13457"
     )
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)

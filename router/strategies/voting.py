@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from router import answers
 from router.strategies.calls import STOPPING
 from router.strategies.prompts import answer_from, best_text
+from router.verifiers.response_format import fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,14 +30,17 @@ class Ballot:
         self._weights: list[float] = []
 
     def count(self, samples: Sequence[Sample], weights: Sequence[float] | None = None) -> None:
-        """Count samples, each with weight 1 unless said; an unreadable one has no vote."""
+        """Count samples, each with weight 1 unless said.
+
+        One without a readable answer, or in another format, has no vote.
+        """
         kind = self._task.answer_kind
         weighed = [1.0] * len(samples) if weights is None else list(weights)
         self.drawn.extend(samples)
         self._weights.extend(weighed)
         for sample, weight in zip(samples, weighed, strict=True):
             value = answers.extract(sample.text, kind)
-            if value is None:
+            if value is None or not fits(self._task, sample):
                 continue
             known = next((v for v in self._votes if answers.same(v, value, kind)), value)
             self._votes.setdefault(known, []).append((sample, weight))

@@ -32,7 +32,7 @@ class WeightedSelfConsistency:
     name: ClassVar[str] = "weighted_self_consistency"
     title: ClassVar[str] = "sample several chains of thought, vote with the model's own confidence"
     source: ClassVar[str] = "Wang et al. 2022, arXiv:2203.11171"
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)
