@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from math import ceil
 from typing import TYPE_CHECKING
 
 from cost_models.estimates import CallBound, worst_case_usage
@@ -18,7 +17,7 @@ from cost_models.types import Arm
 from policies.errors import NoAffordableArmError
 from policies.types import AnswerKind, Decision, Query
 from router.errors import ProviderTimeoutError, RequestError
-from router.providers.base import BYTES_PER_TOKEN, Tally
+from router.providers.base import Tally
 from router.routing.candidates import cap_nano_usd
 from router.routing.scopes import scopes_of
 from router.types import CallRole
@@ -66,10 +65,7 @@ class EmbedRequest:
     @property
     def likely_tokens(self) -> int:
         """A guess from the bytes of the texts; tokens are counted where they come as such."""
-        return sum(
-            len(text) if not isinstance(text, str) else ceil(len(text.encode()) / BYTES_PER_TOKEN)
-            for text in self.embedding.inputs
-        )
+        return self.embedding.estimated().prompt_tokens
 
     def asked(self) -> Asked:
         """Give what the ledger keeps: who asked, and a hash of the first text."""

@@ -12,6 +12,7 @@ from parts import asks, catalog, scripted
 from sqlalchemy import select
 
 from cost_models.budgets import Budget, Period
+from cost_models.rates import RateLimits
 from router.providers.scripted import Reply
 from router.routing.cache import AnswerCache, CachedAnswer, CacheSettings, key_of
 from router.routing.cached import CachingService
@@ -180,3 +181,13 @@ def test_what_is_not_whole_or_known_to_be_wrong_is_not_kept() -> None:
     cache.keep(b"k", CachedAnswer("r", "small", Answer("x", complete=False)))
     cache.keep(b"k", CachedAnswer("r", "small", Answer("x", verified=False)))
     assert cache.find(b"k") is None
+
+
+async def test_a_hit_gives_the_place_of_its_key_back(ledger: Ledger) -> None:
+    """A key with a limit of requests at once is not locked out by answers from memory."""
+    served = service(ledger, counted)
+    for _ in range(3):
+        request = asks(temperature=0)
+        permit = await served.admit(request, RateLimits(parallel_requests=1))
+        await served.answer(replace(request, permit=permit))
+    assert ledger.examine() == []

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from parts import N_WORDS, WORST, asks, catalog, scripted
+from parts import N_WORDS, PRICE, WORST, asks, catalog, scripted
 from sqlalchemy import event, select
 
 from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetExceededError
 from cost_models.rates import RateLimits
+from cost_models.types import Usage
 from router.errors import ProviderError
+from router.providers.embeddings import EmbeddingRequest
 from router.providers.scripted import Reply
 from router.routing.chooser import Chooser, ChooserSettings
+from router.routing.embeddings import EmbeddingModel, EmbedRequest
 from router.routing.service import RoutingService, ServiceSettings
+from router.routing.switching import SwitchingEngine
 from storage.engine import create_ledger_engine
 from storage.errors import LedgerUnavailableError, RateLimitedError
 from storage.models import PermitRow
 from storage.store import Ledger
 
 if TYPE_CHECKING:
+    from router.providers.base import Tally
+    from router.providers.embeddings import Vector
     from router.providers.scripted import Script
     from router.routing.types import ChatRequest
 
@@ -115,6 +121,57 @@ async def test_a_client_that_leaves_gives_its_place_back(ledger: Ledger) -> None
         await entering
     await asyncio.to_thread(ledger.close)
     assert n_inside(ledger) == 0
+
+
+async def test_a_request_let_in_before_a_switch_ends_after_it(ledger: Ledger) -> None:
+    """The service that serves it is another one than let it in."""
+    engine = SwitchingEngine(service(ledger))
+    request = asks()
+    request = replace(request, permit=await engine.admit(request, ONE))
+    await engine.switch(service(ledger))
+    await engine.answer(request)
+    assert n_inside(ledger) == 0
+
+
+@dataclass
+class Words:
+    """An embedder that counts texts as tokens, or fails."""
+
+    fails: bool = False
+    model: str = "words"
+
+    async def embed(self, request: EmbeddingRequest, tally: Tally) -> tuple[Vector, ...]:
+        """Give one vector a text."""
+        if self.fails:
+            raise ProviderError(self.model, "it is gone", status=400)
+        tally.settle(Usage(n_calls=1, prompt_tokens=len(request.inputs)))
+        return tuple([1.0] for _ in request.inputs)
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_embeddings_keep_the_limits_of_their_key(ledger: Ledger, *, fails: bool) -> None:
+    """Each holds its place until it ends; one that no budget pays for gives it back."""
+    served = service(ledger)
+    served.embedders = {"words": EmbeddingModel("words", Words(fails=fails), PRICE)}
+    limits = RateLimits(parallel_requests=1, tokens_per_minute=1_000)
+    for i in range(2):
+        request = EmbedRequest(f"e{i}", "words", EmbeddingRequest(("one", "two")))
+        request = replace(request, permit=await served.admit(request, limits))
+        with pytest.raises(RateLimitedError):
+            await served.admit(replace(request, request_id="other"), limits)
+        with pytest.raises(ProviderError) if fails else nullcontext():
+            await served.embed(request)
+    assert n_inside(ledger) == 0
+    ledger.declare_budgets([Budget("organisation", Period.DAY, 0)])
+    request = EmbedRequest("poor", "words", EmbeddingRequest(("one",)))
+    request = replace(request, permit=await served.admit(request, limits))
+    with pytest.raises(BudgetExceededError):
+        await served.embed(request)
+    assert n_inside(ledger) == 0
+    assert ledger.examine() == []
 
 
 async def test_tokens_of_all_calls_are_counted(ledger: Ledger) -> None:
