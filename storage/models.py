@@ -438,8 +438,8 @@ class RollupCallRow(Base):
     ``strategy`` and ``status`` are the entry's. What a crash left without calls has the role
     ``lost``: ``n_calls`` is 0 then, and ``cost_nano_usd`` what its entries are charged.
     ``n_in_doubt`` calls were charged at their worst case, of ``n_estimated`` nobody reported usage.
-    Of the cost, ``first_cost_nano_usd`` is of the first call of each entry, and
-    ``failed_cost_nano_usd`` of the ``n_failed`` calls that ended in an error.
+    Of the cost, ``failed_cost_nano_usd`` is of the ``n_failed`` calls that ended in an error, and
+    ``first_cost_nano_usd`` of the first call of each entry where it did not.
     """
 
     __tablename__ = "rollup_calls"

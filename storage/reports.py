@@ -75,8 +75,8 @@ class Part:
     """A part of the spend by one ``name``: its calls, those nobody reported the usage of, its cost.
 
     Calls that are in doubt are at their worst case. Parts add up to the whole, for every dimension.
-    Of the cost, ``first_cost_nano_usd`` is of the first call of each entry, and
-    ``failed_cost_nano_usd`` of the ``n_failed`` calls that ended in an error.
+    Of the cost, ``failed_cost_nano_usd`` is of the ``n_failed`` calls that ended in an error, and
+    ``first_cost_nano_usd`` of the first call of each entry where it did not.
     """
 
     name: str

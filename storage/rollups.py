@@ -276,7 +276,7 @@ def call_figures(spans: Sequence[Span]) -> Figures:
             _count(CallRow.usage_estimated.is_(true())),
             _count(failed),
             func.sum(cost),
-            func.sum(case((CallRow.seq == 0, cost), else_=0)),
+            func.sum(case((and_(CallRow.seq == 0, ~failed), cost), else_=0)),
             func.sum(case((failed, cost), else_=0)),
             *(func.sum(getattr(CallRow, name)) for name in USAGE),
         )
