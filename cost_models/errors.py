@@ -67,3 +67,12 @@ class BudgetExceededError(RheostatError):
             f"request needs up to {self.asked_nano_usd / 1e9:.9f} USD; {reset}; "
             "lower max_tokens, allow a cheaper arm, or raise the limit"
         )
+
+
+class NotEnoughDataError(RheostatError):
+    """An estimate is refused: ``have`` observations are too few, ``need`` are needed."""
+
+    def __init__(self, what: str, have: int, need: int) -> None:
+        self.have = have
+        self.need = need
+        super().__init__(f"{what}: {have} so far, {need} are needed")

@@ -8,6 +8,7 @@
     |   |   `-- LedgerBusyError        others held it for too long; nothing was written
     |   |       `-- LedgerConflictError    another transaction was in the way; run it again
     |   |-- LedgerSchemaError          the database's tables are not ones that this code can use
+    |   |-- SimulationError            a simulated history cannot be written here
     |   `-- EntryExistsError           this attempt of the request is in the ledger already
     |-- BudgetExceededError            (cost_models) a hold does not fit
     |   `-- HeldBackError              it would fit if what is in flight cost nothing more
@@ -111,6 +112,10 @@ class RateLimitedError(RheostatError):
 
 class BudgetChangeError(LedgerError):
     """A budget cannot be changed so by command; nothing was written."""
+
+
+class SimulationError(LedgerError):
+    """A simulated history cannot be written here; nothing was."""
 
 
 class WithdrawnError(RheostatError):

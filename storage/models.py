@@ -357,11 +357,14 @@ class RollupHourRow(Base):
 
 
 class RollupEntryRow(Base):
-    """The entries begun in one hour, by arm, tenant and status; see `storage.rollups`.
+    """The entries begun in one hour, by arm, tenant, team and status; see `storage.rollups`.
 
-    ``cost_nano_usd`` is None where no cost is known, as of open entries, and is of ``n_costed``
-    entries; ``quality_sum`` and ``graded_cost_nano_usd`` are of ``n_graded``, ``latency_s`` is
-    the sum over ``n_timed``.
+    ``team`` is "" where there is none. ``cost_nano_usd`` is None where no cost is known, as of open
+    entries, and is of ``n_costed`` entries; ``quality_sum`` and ``graded_cost_nano_usd`` are of
+    ``n_graded``, ``latency_s`` is the sum over ``n_timed``; ``n_failed`` ended in an error.
+    With w = 1 / the probability that an entry was picked for grading and q its quality,
+    ``weight_sum`` is the sum of w over the graded ones, ``weighted_quality`` of w q, and
+    ``weight2_sum``, ``weight2_quality``, ``weight2_quality2`` of w^2, w^2 q and w^2 q^2.
     """
 
     __tablename__ = "rollup_entries"
@@ -370,9 +373,11 @@ class RollupEntryRow(Base):
     model: Mapped[str] = mapped_column(primary_key=True)
     strategy: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[EntryStatus] = mapped_column(primary_key=True)
     n_entries: Mapped[int]
     n_finished: Mapped[int]
+    n_failed: Mapped[int]
     n_costed: Mapped[int]
     cost_nano_usd: Mapped[int | None]
     overshoot_nano_usd: Mapped[int]
@@ -384,6 +389,48 @@ class RollupEntryRow(Base):
     machine_ns: Mapped[int]
     n_timed: Mapped[int]
     latency_s: Mapped[float]
+    weight_sum: Mapped[float]
+    weighted_quality: Mapped[float]
+    weight2_sum: Mapped[float]
+    weight2_quality: Mapped[float]
+    weight2_quality2: Mapped[float]
+
+
+class RollupDecisionRow(Base):
+    """The closed entries begun in one hour, by arm and difficulty, as decisions.
+
+    ``difficulty`` numbers the bins of `storage.rollups.BINS` from 0, -1 where none was predicted.
+    Moments of grades are as in `RollupEntryRow`. ``n_random`` entries were picked with a propensity
+    p below 1, at a cost of ``random_cost_nano_usd``; over them ``inverse_sum`` is the sum of 1 / p,
+    ``inverse_cost`` of nano-USD / p, ``random_weight`` and ``random_quality`` of w and w q, and
+    ``inverse_weight`` and ``inverse_quality`` of w / p and w q / p.
+    """
+
+    __tablename__ = "rollup_decisions"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str] = mapped_column(primary_key=True)
+    difficulty: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n_entries: Mapped[int]
+    n_failed: Mapped[int]
+    cost_nano_usd: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    n_graded: Mapped[int]
+    weight_sum: Mapped[float]
+    weighted_quality: Mapped[float]
+    weight2_sum: Mapped[float]
+    weight2_quality: Mapped[float]
+    weight2_quality2: Mapped[float]
+    n_random: Mapped[int]
+    random_cost_nano_usd: Mapped[int]
+    inverse_sum: Mapped[float]
+    inverse_cost: Mapped[float]
+    random_weight: Mapped[float]
+    random_quality: Mapped[float]
+    inverse_weight: Mapped[float]
+    inverse_quality: Mapped[float]
 
 
 class RollupCallRow(Base):
@@ -392,6 +439,8 @@ class RollupCallRow(Base):
     ``strategy`` and ``status`` are the entry's. What a crash left without calls has the role
     ``lost``: ``n_calls`` is 0 then, and ``cost_nano_usd`` what its entries are charged.
     ``n_in_doubt`` calls were charged at their worst case, of ``n_estimated`` nobody reported usage.
+    Of the cost, ``failed_cost_nano_usd`` is of the ``n_failed`` calls that ended in an error, and
+    ``first_cost_nano_usd`` of the first call of each entry where it did not.
     """
 
     __tablename__ = "rollup_calls"
@@ -401,12 +450,16 @@ class RollupCallRow(Base):
     strategy: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[EntryStatus] = mapped_column(primary_key=True)
     n_calls: Mapped[int]
     n_in_doubt: Mapped[int]
     n_estimated: Mapped[int]
+    n_failed: Mapped[int]
     cost_nano_usd: Mapped[int]
+    first_cost_nano_usd: Mapped[int]
+    failed_cost_nano_usd: Mapped[int]
     prompt_tokens: Mapped[int]
     cached_prompt_tokens: Mapped[int]
     cache_write_tokens: Mapped[int]
@@ -432,7 +485,11 @@ class RefusalRow(Base):
 
 
 class OutcomeRow(Base):
-    """How good an answer was, said by one grader; a grader's latest word counts."""
+    """How good an answer was, said by one grader; a grader's latest word counts.
+
+    ``sample_prob`` is the probability with which the answer was picked for this grader, 1 where all
+    are: grades of a sample stand for 1 / ``sample_prob`` answers in estimates of accuracy.
+    """
 
     __tablename__ = "outcomes"
     __table_args__ = (
@@ -447,6 +504,7 @@ class OutcomeRow(Base):
     grader: Mapped[str]
     weight: Mapped[float]
     recorded_at: Mapped[datetime]
+    sample_prob: Mapped[float] = mapped_column(server_default="1")
 
 
 class BudgetRow(Base):

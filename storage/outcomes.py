@@ -27,15 +27,22 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """``grader``'s word on an answer: ``quality`` in [0, 1], counted ``weight`` > 0 times."""
+    """``grader``'s word on an answer: ``quality`` in [0, 1], counted ``weight`` > 0 times.
+
+    ``sample_prob`` in (0, 1] is the probability with which this answer was picked for grading.
+    """
 
     quality: float
     grader: str
     weight: float = 1.0
+    sample_prob: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.quality <= 1.0 or not 0.0 < self.weight < float("inf"):
             msg = f"quality must be in [0, 1] and weight above 0, got {self!r}"
+            raise ValueError(msg)
+        if not 0.0 < self.sample_prob <= 1.0:
+            msg = f"sample_prob must be in (0, 1], got {self.sample_prob}"
             raise ValueError(msg)
 
 
@@ -62,6 +69,7 @@ def record_outcome(
             quality=grade.quality,
             grader=grade.grader,
             weight=grade.weight,
+            sample_prob=grade.sample_prob,
             recorded_at=now,
         )
     )
@@ -79,9 +87,10 @@ def check_made_by(session: Session, request_id: str, tenant: str) -> None:
 
 
 def entry_quality(*where: ColumnElement[bool]) -> Subquery:
-    """Select (entry_id, quality) of every graded entry, or of those that ``where`` picks.
+    """Select (entry_id, quality, inclusion) of every graded entry, or of those ``where`` picks.
 
-    The quality is the mean of each grader's latest word, by weight.
+    The quality is the mean of each grader's latest word, by weight; the inclusion the probability
+    of the grader that was likeliest to grade it.
     """
     latest = select(func.max(OutcomeRow.id)).group_by(OutcomeRow.entry_id, OutcomeRow.grader)
     if where:
@@ -92,6 +101,7 @@ def entry_quality(*where: ColumnElement[bool]) -> Subquery:
             (func.sum(OutcomeRow.quality * OutcomeRow.weight) / func.sum(OutcomeRow.weight)).label(
                 "quality"
             ),
+            func.max(OutcomeRow.sample_prob).label("inclusion"),
         )
         .where(OutcomeRow.id.in_(latest))
         .group_by(OutcomeRow.entry_id)

@@ -75,13 +75,18 @@ class Part:
     """A part of the spend by one ``name``: its calls, those nobody reported the usage of, its cost.
 
     Calls that are in doubt are at their worst case. Parts add up to the whole, for every dimension.
+    Of the cost, ``failed_cost_nano_usd`` is of the ``n_failed`` calls that ended in an error, and
+    ``first_cost_nano_usd`` of the first call of each entry where it did not.
     """
 
     name: str
     n_calls: int
     n_in_doubt: int
     n_estimated: int
+    n_failed: int
     cost_nano_usd: int
+    first_cost_nano_usd: int
+    failed_cost_nano_usd: int
     prompt_tokens: int
     cached_prompt_tokens: int
     cache_write_tokens: int

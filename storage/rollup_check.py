@@ -13,18 +13,22 @@ from storage.models import (
     EntryRow,
     RollupCallRow,
     RollupChangeRow,
+    RollupDecisionRow,
     RollupEntryRow,
     RollupHourRow,
 )
 from storage.rollups import (
     CALL_FIGURES,
     CALL_KEYS,
+    DECISION_FIGURES,
+    DECISION_KEYS,
     ENTRY_FIGURES,
     ENTRY_KEYS,
     HOUR,
     HOUR_FIGURES,
     Span,
     call_figures,
+    decision_figures,
     entry_figures,
     hour_figures,
     lost_figures,
@@ -88,6 +92,7 @@ def _wrong(session: Session, hour: datetime) -> WrongHour | None:
             return WrongHour(hour, name, expected, found)
     for row, keys, figures, selects in (
         (RollupEntryRow, ENTRY_KEYS, ENTRY_FIGURES, (entry_figures(spans),)),
+        (RollupDecisionRow, DECISION_KEYS, DECISION_FIGURES, (decision_figures(spans),)),
         (RollupCallRow, CALL_KEYS, CALL_FIGURES, (call_figures(spans), lost_figures(spans))),
     ):
         names = (*keys, *figures)

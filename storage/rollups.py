@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     true,
@@ -39,6 +40,7 @@ from storage.models import (
     RequestRow,
     RollupCallRow,
     RollupChangeRow,
+    RollupDecisionRow,
     RollupEntryRow,
     RollupHourRow,
 )
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Select, SQLColumnExpression, Subquery
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
     Figures: TypeAlias = Select[*tuple[Any, ...]]
@@ -60,12 +62,24 @@ Span: TypeAlias = "tuple[datetime | None, datetime | None]"
 HOUR = timedelta(hours=1)
 LOST = "lost"
 """Role, among calls, of what entries are charged that a crash left without calls."""
-ENTRY_KEYS = ("model", "strategy", "tenant", "status")
-CALL_KEYS = ("model", "strategy", "provider", "tenant", "role", "status")
+BINS = (0.2, 0.4, 0.6, 0.8)
+"""Where the five bins of predicted difficulty part; each bound belongs to the bin above it."""
+UNKNOWN_BIN = -1
+ENTRY_KEYS = ("model", "strategy", "tenant", "team", "status")
+DECISION_KEYS = ("model", "strategy", "difficulty")
+CALL_KEYS = ("model", "strategy", "provider", "tenant", "team", "role", "status")
+MOMENTS = (
+    "weight_sum",
+    "weighted_quality",
+    "weight2_sum",
+    "weight2_quality",
+    "weight2_quality2",
+)
 HOUR_FIGURES = ("n_requests", "n_refused", "n_imported")
 ENTRY_FIGURES = (
     "n_entries",
     "n_finished",
+    "n_failed",
     "n_costed",
     "cost_nano_usd",
     "overshoot_nano_usd",
@@ -77,6 +91,24 @@ ENTRY_FIGURES = (
     "machine_ns",
     "n_timed",
     "latency_s",
+    *MOMENTS,
+)
+DECISION_FIGURES = (
+    "n_entries",
+    "n_failed",
+    "cost_nano_usd",
+    "prompt_tokens",
+    "completion_tokens",
+    "n_graded",
+    *MOMENTS,
+    "n_random",
+    "random_cost_nano_usd",
+    "inverse_sum",
+    "inverse_cost",
+    "random_weight",
+    "random_quality",
+    "inverse_weight",
+    "inverse_quality",
 )
 USAGE = (
     "prompt_tokens",
@@ -86,9 +118,19 @@ USAGE = (
     "reasoning_tokens",
     "machine_ns",
 )
-CALL_FIGURES = ("n_calls", "n_in_doubt", "n_estimated", "cost_nano_usd", *USAGE)
+CALL_FIGURES = (
+    "n_calls",
+    "n_in_doubt",
+    "n_estimated",
+    "n_failed",
+    "cost_nano_usd",
+    "first_cost_nano_usd",
+    "failed_cost_nano_usd",
+    *USAGE,
+)
 
 _RUN_HERE = EntryRow.replica_id != IMPORTED
+_TEAM: ColumnElement[str] = func.coalesce(RequestRow.team, literal_column("''"))
 
 
 def next_to_roll_up(session: Session, before: datetime) -> datetime | None:
@@ -102,7 +144,7 @@ def roll_up(session: Session, hour: datetime) -> None:
     """Sum one hour up anew; the caller commits. One process at a time does, the others wait."""
     session.execute(select(MetaRow.key).where(MetaRow.key == "ledger_id").with_for_update())
     session.execute(delete(RollupChangeRow).where(RollupChangeRow.hour == hour))
-    for row in (RollupHourRow, RollupEntryRow, RollupCallRow):
+    for row in (RollupHourRow, RollupEntryRow, RollupDecisionRow, RollupCallRow):
         session.execute(delete(row).where(row.hour == hour))
     spans: list[Span] = [(hour, hour + HOUR)]
     counts = zip(HOUR_FIGURES, hour_figures(session, spans), strict=True)
@@ -110,6 +152,7 @@ def roll_up(session: Session, hour: datetime) -> None:
     at = literal(hour, RollupHourRow.hour.type)
     for row, names, found in (
         (RollupEntryRow, (*ENTRY_KEYS, *ENTRY_FIGURES), entry_figures(spans)),
+        (RollupDecisionRow, (*DECISION_KEYS, *DECISION_FIGURES), decision_figures(spans)),
         (RollupCallRow, (*CALL_KEYS, *CALL_FIGURES), call_figures(spans)),
         (RollupCallRow, (*CALL_KEYS, *CALL_FIGURES), lost_figures(spans)),
     ):
@@ -123,31 +166,87 @@ def entry_figures(spans: Sequence[Span]) -> Figures:
     cost = EntryRow.cost_nano_usd
     is_open = EntryRow.status == EntryStatus.OPEN
     beyond = cost - EntryRow.held_nano_usd
+    keys = (EntryRow.model, EntryRow.strategy, RequestRow.tenant, _TEAM, EntryRow.status)
     return (
         select(
-            EntryRow.model,
-            EntryRow.strategy,
-            RequestRow.tenant,
-            EntryRow.status,
+            *keys,
             func.count(EntryRow.id),
             func.count(EntryRow.finished_at),
+            func.count(EntryRow.error),
             _count(~is_open),
             func.sum(case((is_open, None), else_=cost)),
             func.sum(case((beyond > 0, beyond), else_=0)),
             func.count(quality.c.quality),
-            func.coalesce(func.sum(quality.c.quality), 0.0),
+            _total(quality.c.quality),
             func.sum(case((quality.c.quality.is_not(None), cost), else_=0)),
             func.sum(EntryRow.prompt_tokens),
             func.sum(EntryRow.completion_tokens),
             func.sum(EntryRow.machine_ns),
             func.count(EntryRow.latency_s),
-            func.coalesce(func.sum(EntryRow.latency_s), 0.0),
+            _total(EntryRow.latency_s),
+            *_moments(quality),
         )
         .join(RequestRow, RequestRow.id == EntryRow.request_id)
         .outerjoin(quality, quality.c.entry_id == EntryRow.id)
         .where(*began)
-        .group_by(EntryRow.model, EntryRow.strategy, RequestRow.tenant, EntryRow.status)
+        .group_by(*keys)
     )
+
+
+def decision_figures(spans: Sequence[Span]) -> Figures:
+    """Select `DECISION_KEYS` and `DECISION_FIGURES` of the closed entries begun in ``spans``."""
+    began = (
+        _RUN_HERE,
+        within(EntryRow.started_at, spans),
+        EntryRow.status != EntryStatus.OPEN,
+    )
+    quality = entry_quality(*began)
+    is_random = EntryRow.propensity < 1
+    inverse = case((is_random, 1.0 / EntryRow.propensity))
+    weight = case((is_random, 1.0 / quality.c.inclusion))
+    cost = EntryRow.cost_nano_usd
+    keys = (EntryRow.model, EntryRow.strategy, difficulty_bin())
+    return (
+        select(
+            *keys,
+            func.count(EntryRow.id),
+            func.count(EntryRow.error),
+            func.sum(cost),
+            func.sum(EntryRow.prompt_tokens),
+            func.sum(EntryRow.completion_tokens),
+            func.count(quality.c.quality),
+            *_moments(quality),
+            _count(is_random),
+            func.sum(case((is_random, cost), else_=0)),
+            _total(inverse),
+            _total(inverse * cost),
+            _total(weight),
+            _total(weight * quality.c.quality),
+            _total(inverse * weight),
+            _total(inverse * weight * quality.c.quality),
+        )
+        .outerjoin(quality, quality.c.entry_id == EntryRow.id)
+        .where(*began)
+        .group_by(*keys)
+    )
+
+
+def difficulty_bin() -> ColumnElement[int]:
+    """Give the bin of an entry's predicted difficulty; `UNKNOWN_BIN` without one."""
+    below: list[tuple[ColumnElement[bool], ColumnElement[int]]] = [
+        (EntryRow.difficulty < bound, literal_column(str(i))) for i, bound in enumerate(BINS)
+    ]
+    return case(
+        (EntryRow.difficulty.is_(None), literal_column(str(UNKNOWN_BIN))),
+        *below,
+        else_=literal_column(str(len(BINS))),
+    )
+
+
+def _moments(quality: Subquery) -> list[ColumnElement[float]]:
+    weight, q = 1.0 / quality.c.inclusion, quality.c.quality
+    square = weight * weight
+    return [_total(part) for part in (weight, weight * q, square, square * q, square * q * q)]
 
 
 def call_figures(spans: Sequence[Span]) -> Figures:
@@ -163,16 +262,22 @@ def call_figures(spans: Sequence[Span]) -> Figures:
         EntryRow.strategy,
         CallRow.provider,
         RequestRow.tenant,
+        _TEAM,
         CallRow.role,
         EntryRow.status,
     )
+    cost = CallRow.cost_nano_usd + corrected
+    failed = CallRow.error.is_not(None)
     return (
         select(
             *keys,
             func.count(CallRow.id),
             _count(and_(CallRow.in_doubt, EntryRow.status == EntryStatus.IN_DOUBT)),
             _count(CallRow.usage_estimated.is_(true())),
-            func.sum(CallRow.cost_nano_usd + corrected),
+            _count(failed),
+            func.sum(cost),
+            func.sum(case((and_(CallRow.seq == 0, ~failed), cost), else_=0)),
+            func.sum(case((failed, cost), else_=0)),
             *(func.sum(getattr(CallRow, name)) for name in USAGE),
         )
         .join(EntryRow, EntryRow.id == CallRow.entry_id)
@@ -184,21 +289,26 @@ def call_figures(spans: Sequence[Span]) -> Figures:
 
 def lost_figures(spans: Sequence[Span]) -> Figures:
     """Select the same of entries that a crash left without calls, so that sums add up."""
-    keys = (EntryRow.model, EntryRow.strategy, RequestRow.tenant, EntryRow.status)
-    model, strategy, tenant, status = keys
+    keys = (EntryRow.model, EntryRow.strategy, RequestRow.tenant, _TEAM, EntryRow.status)
+    model, strategy, tenant, team, status = keys
     zero = cast(literal(0), Integer)
+    cost = func.sum(EntryRow.cost_nano_usd)
     return (
         select(
             model,
             strategy,
             literal("").label("provider"),
             tenant,
+            team,
             literal(LOST).label("role"),
             status,
             zero,
             zero,
             zero,
-            func.sum(EntryRow.cost_nano_usd),
+            zero,
+            cost,
+            zero,
+            zero,
             *(zero for _ in USAGE),
         )
         .join(RequestRow, RequestRow.id == EntryRow.request_id)
@@ -248,3 +358,8 @@ def _between(
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _total(value: SQLColumnExpression[Any]) -> ColumnElement[Any]:
+    """Sum up what may be unknown; 0.0 where nothing is known."""
+    return func.coalesce(func.sum(value), 0.0)

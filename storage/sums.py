@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import func, select
 
 from storage.marks import hour_of
-from storage.models import RollupCallRow, RollupChangeRow, RollupEntryRow, RollupHourRow
+from storage.models import (
+    RollupCallRow,
+    RollupChangeRow,
+    RollupDecisionRow,
+    RollupEntryRow,
+    RollupHourRow,
+)
 from storage.rollups import (
     CALL_FIGURES,
     CALL_KEYS,
+    DECISION_FIGURES,
+    DECISION_KEYS,
     ENTRY_FIGURES,
     ENTRY_KEYS,
     HOUR,
     HOUR_FIGURES,
     Span,
     call_figures,
+    decision_figures,
     entry_figures,
     hour_figures,
     lost_figures,
@@ -90,6 +99,17 @@ def entry_sums(session: Session, where: Sources, keys: Sequence[str]) -> Sums:
     return sums
 
 
+def decision_sums(session: Session, where: Sources, keys: Sequence[str]) -> Sums:
+    """Sum the figures of decisions up by ``keys``, some of `storage.rollups.DECISION_KEYS`."""
+    rolled = _rolled(RollupDecisionRow, keys, DECISION_FIGURES, where)
+    sums: Sums = {}
+    _add(sums, session.execute(rolled).all(), keys, keys, DECISION_FIGURES)
+    if where.spans:
+        found = session.execute(decision_figures(where.spans))
+        _add(sums, found, keys, DECISION_KEYS, DECISION_FIGURES)
+    return sums
+
+
 def call_sums(session: Session, where: Sources, keys: Sequence[str]) -> Sums:
     """Sum the figures of calls up by ``keys``, some of `storage.rollups.CALL_KEYS`."""
     rolled = _rolled(RollupCallRow, keys, CALL_FIGURES, where)
@@ -112,7 +132,7 @@ def hour_sums(session: Session, where: Sources) -> dict[str, int]:
 
 
 def _rolled(
-    row: type[RollupEntryRow | RollupCallRow],
+    row: type[RollupEntryRow | RollupDecisionRow | RollupCallRow],
     keys: Sequence[str],
     figures: Sequence[str],
     where: Sources,

@@ -27,6 +27,7 @@ from router.cli.report import report
 from router.cli.reprice import reprice
 from router.cli.retrain import retrain
 from router.cli.serve import serve
+from router.cli.simulate import simulate
 from router.cli.strategies import strategies
 from router.cli.trials import add_trials
 
@@ -54,6 +55,7 @@ app.command()(evaluate)
 app.command("import")(import_outcomes)
 app.command()(export)
 app.command()(retrain)
+app.command()(simulate)
 app.command()(strategies)
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(budget_app, name="budget")

@@ -31,6 +31,7 @@ class By(StrEnum):
     STRATEGY = "strategy"
     PROVIDER = "provider"
     TENANT = "tenant"
+    TEAM = "team"
     ROLE = "role"
     STATUS = "status"
 

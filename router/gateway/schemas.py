@@ -288,6 +288,7 @@ class Feedback(Body):
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     grader: Annotated[str, Field(min_length=1, max_length=64)] = "client"
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    sample_prob: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _judges(self) -> Self:

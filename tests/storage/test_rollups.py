@@ -80,8 +80,14 @@ class History:
         self.n += 1
         name = f"{self.prefix}-{self.n}"
         entry = self.opening(name, self.rng.randrange(100))
-        decision = replace(entry.decision, arm=self.rng.choice(ARMS))
-        asked = replace(entry.asked, query=Query(name, "?", tenant=self.rng.choice("ab")))
+        decision = replace(
+            entry.decision,
+            arm=self.rng.choice(ARMS),
+            propensity=self.rng.choice([0.05, 0.9, 1.0]),
+            difficulty=self.rng.choice([None, 0.0, 0.2, 0.79, 1.0]),
+        )
+        query = Query(name, "?", tenant=self.rng.choice("ab"))
+        asked = replace(entry.asked, query=query, team=self.rng.choice([None, "red", "blue"]))
         entry = replace(entry, asked=asked, decision=decision)
         self.open.append((self.ledger.open(entry, self.now), name))
 
@@ -106,7 +112,8 @@ class History:
         if self.done:
             _, name = self.rng.choice(self.done)
             quality = self.rng.randrange(5) / 4
-            self.ledger.record_outcome(name, Grade(quality, self.rng.choice("xy")), self.now)
+            grade = Grade(quality, self.rng.choice("xy"), 1.0, self.rng.choice([0.1, 0.5, 1.0]))
+            self.ledger.record_outcome(name, grade, self.now)
 
     def refuse(self) -> None:
         """Turn a request away."""

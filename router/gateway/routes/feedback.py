@@ -17,6 +17,6 @@ routes = APIRouter(prefix="/v1", tags=["feedback"], route_class=JsonRoute)
 @routes.post("/feedback")
 async def create_feedback(body: Feedback, engine: EngineDep, caller: CallerDep) -> dict[str, Any]:
     """Record a judgement of a served request; 404 for one that the caller's tenant did not make."""
-    grade = Grade(body.judged_quality, body.grader, body.weight)
+    grade = Grade(body.judged_quality, body.grader, body.weight, body.sample_prob)
     await engine.feedback(body.request_id, grade, caller.tenant)
     return {"object": "feedback", "request_id": body.request_id, "quality": grade.quality}
