@@ -80,9 +80,11 @@ def start(config: Path, trap: Sequence[str] = ()) -> Gateway:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    base_url = process.stdout.readline().strip()
-    assert base_url, "the gateway did not start"
-    return Gateway(process, base_url)
+    gateway = Gateway(process, process.stdout.readline().strip())
+    if not gateway.base_url:
+        gateway.kill()
+    assert gateway.base_url, "the gateway did not start"
+    return gateway
 
 
 @contextmanager

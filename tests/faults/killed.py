@@ -96,7 +96,7 @@ class Trap:
 def main(config: str, point: str, n: str, after_ms: str = "0") -> None:
     """Serve until then."""
     app = build_app(load(Path(config)))
-    Trap(app.state.engine.ledger.engine, point, int(n), float(after_ms) / 1e3)
+    Trap(app.state.engine.service.ledger.engine, point, int(n), float(after_ms) / 1e3)
     with serving(app) as base_url:
         sys.stdout.write(f"{base_url}\n")
         sys.stdout.flush()
