@@ -27,12 +27,16 @@ SIGNED_PLACES = 6
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked for; ``since`` None is the first entry, ``earlier`` what to compare with."""
+    """What is asked for; ``since`` None is the first entry, ``earlier`` what to compare with.
+
+    The spend from ``since`` to ``forecast_to`` is forecast unless that is None.
+    """
 
     since: datetime | None
     until: datetime
     time_zone: str
     earlier: Period | None
+    forecast_to: datetime | None = None
 
 
 def in_zone(time: datetime | None, name: str) -> datetime | None:
@@ -68,7 +72,14 @@ def facts_and_change(
     since = wanted.since or first_start(session)
     if since is None or since >= wanted.until:
         return None, None
-    asked = Asked(since, wanted.until, wanted.time_zone, config.accuracy_target)
+    asked = Asked(
+        since,
+        wanted.until,
+        wanted.time_zone,
+        config.accuracy_target,
+        forecast_to=wanted.forecast_to,
+        limit_nano_usd=_limit(session, since, wanted.forecast_to),
+    )
     if wanted.earlier is None:
         return read_facts(session, asked), None
     change = read_bridge(session, wanted.earlier, (since, wanted.until), config.price_book())
@@ -104,11 +115,42 @@ def show_facts(facts: PeriodFacts | None, change: Bridge | None) -> None:
             soft_wrap=True,
             markup=False,
         )
+    show_forecast(facts)
     if change is not None:
         parts = ", ".join(f"{name} {_signed(amount)}" for name, amount in change.parts.items())
         screen.print(
             f"spend changed by {_signed(change.after - change.before)}: {parts}", soft_wrap=True
         )
+
+
+def show_forecast(facts: PeriodFacts) -> None:
+    """Print what will be spent, if that was asked, and how wrong the forecast was before."""
+    from storage.measured import Refused
+
+    found = facts.forecast
+    if found is None:
+        return
+    if isinstance(found, Refused):
+        console().print(f"no forecast: {found.reason}", style="dim", soft_wrap=True)
+        return
+    told = f"forecast {usd(found.total_usd.value)} ({_interval(found.total_usd)})"
+    if found.backtest_error is not None:
+        told += f"; the last {found.backtest_days} days were off by {found.backtest_error:+.1%}"
+    if found.over is not None:
+        told += f"; over the budget with probability {found.over:.0%}"
+    if found.days_left is not None:
+        told += f", in about {found.days_left} days"
+    console().print(told, soft_wrap=True)
+
+
+def _limit(session: Session, since: datetime, until: datetime | None) -> int | None:
+    """Give the limit of the organisation's budget whose window is [``since``, ``until``)."""
+    from storage.budgets import budget_status
+
+    for status in budget_status(session, since, ("organisation",)):
+        if status.window_start == since and status.facts.resets_at == until is not None:
+            return status.facts.limit_nano_usd
+    return None
 
 
 def _difference(found: Estimate | None) -> str:

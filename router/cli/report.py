@@ -57,6 +57,10 @@ def report(
         str | None,
         typer.Option("--compare", help="Why spend changed since an earlier time, DATE..DATE."),
     ] = None,
+    forecast_to: Annotated[
+        datetime | None,
+        typer.Option(formats=FORMATS, help="Forecast the spend from --since to this day."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
@@ -69,6 +73,7 @@ def report(
         loaded = load(config)
         begin, end = in_zone(since, time_zone), in_zone(until, time_zone)
         earlier = None if compare is None else earlier_period(compare, time_zone)
+        coming = in_zone(forecast_to, time_zone)
         now = utc_now()
         ledger = open_ledger(loaded)
         try:
@@ -79,7 +84,7 @@ def report(
                     parts(session, by.value, begin, end) if by else [],
                     read_reliability(session, begin, end),
                     *facts_and_change(
-                        session, loaded, Wanted(begin, end or now, time_zone, earlier)
+                        session, loaded, Wanted(begin, end or now, time_zone, earlier, coming)
                     ),
                 )
             )

@@ -67,6 +67,25 @@ def test_the_document_has_the_same_nano_usd_everywhere(config: Path) -> None:
     assert sum(value or 0 for value in change.values()) == total
 
 
+def test_a_forecast_is_refused_after_four_days_and_held_against_the_budget_later(
+    config: Path, tmp_path: Path
+) -> None:
+    """Three weeks into a month the organisation's monthly limit counts."""
+    told = run(
+        config, "--since", "2026-08-03", "--until", "2026-08-07", "--forecast-to", "2026-09-01"
+    )
+    assert "no forecast: complete days of spend: 4 so far, 14 are needed" in told
+    ledger = open_database(f"sqlite:///{tmp_path / 'later.db'}")
+    simulate(ledger, World(date(2026, 8, 1), days=20, requests_per_day=40))
+    ledger.close()
+    text = config.read_text("utf-8").replace("made.db", "later.db")
+    config.write_text(text, "utf-8")
+    period = ("--since", "2026-08-01", "--until", "2026-08-21", "--forecast-to", "2026-09-01")
+    later = run(config, *period)
+    assert "forecast $" in later
+    assert "over the budget with probability" in later
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
