@@ -70,7 +70,10 @@ def anomalies(
         middle = float(np.median(same))
         spread = max(LEAST_SD, MAD_TO_SD * float(np.median(np.abs(same - middle))))
         seen = Anomaly(
-            day, float(daily_usd[day]), float(np.exp(middle)), (logs[day] - middle) / spread
+            day,
+            float(daily_usd[day]),
+            float(np.exp(middle)),
+            float(logs[day] - middle) / spread,
         )
         big = abs(seen.impact_usd) >= at_least_usd and abs(seen.impact_share) >= at_least_share
         if big and abs(seen.score) >= THRESHOLD:

@@ -361,7 +361,8 @@ class RollupEntryRow(Base):
 
     ``team`` is "" where there is none. ``cost_nano_usd`` is None where no cost is known, as of open
     entries, and is of ``n_costed`` entries; ``quality_sum`` and ``graded_cost_nano_usd`` are of
-    ``n_graded``, ``latency_s`` is the sum over ``n_timed``; ``n_failed`` ended in an error.
+    ``n_graded``, ``latency_s`` is the sum over ``n_timed``; ``n_failed`` were
+    settled with an error.
     With w = 1 / the probability that an entry was picked for grading and q its quality,
     ``weight_sum`` is the sum of w over the graded ones, ``weighted_quality`` of w q, and
     ``weight2_sum``, ``weight2_quality``, ``weight2_quality2`` of w^2, w^2 q and w^2 q^2.
@@ -414,6 +415,7 @@ class RollupDecisionRow(Base):
     difficulty: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     n_entries: Mapped[int]
     n_failed: Mapped[int]
+    n_in_doubt: Mapped[int]
     cost_nano_usd: Mapped[int]
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]

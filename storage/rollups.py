@@ -96,6 +96,7 @@ ENTRY_FIGURES = (
 DECISION_FIGURES = (
     "n_entries",
     "n_failed",
+    "n_in_doubt",
     "cost_nano_usd",
     "prompt_tokens",
     "completion_tokens",
@@ -130,6 +131,7 @@ CALL_FIGURES = (
 )
 
 _RUN_HERE = EntryRow.replica_id != IMPORTED
+_FAILED = and_(EntryRow.status == EntryStatus.SETTLED, EntryRow.error.is_not(None))
 _TEAM: ColumnElement[str] = func.coalesce(RequestRow.team, literal_column("''"))
 
 
@@ -172,7 +174,7 @@ def entry_figures(spans: Sequence[Span]) -> Figures:
             *keys,
             func.count(EntryRow.id),
             func.count(EntryRow.finished_at),
-            func.count(EntryRow.error),
+            _count(_FAILED),
             _count(~is_open),
             func.sum(case((is_open, None), else_=cost)),
             func.sum(case((beyond > 0, beyond), else_=0)),
@@ -193,8 +195,13 @@ def entry_figures(spans: Sequence[Span]) -> Figures:
     )
 
 
-def decision_figures(spans: Sequence[Span]) -> Figures:
-    """Select `DECISION_KEYS` and `DECISION_FIGURES` of the closed entries begun in ``spans``."""
+def decision_figures(
+    spans: Sequence[Span], by: Sequence[SQLColumnExpression[Any]] | None = None
+) -> Figures:
+    """Select `DECISION_KEYS` and `DECISION_FIGURES` of the closed entries begun in ``spans``.
+
+    With ``by`` the keys are these, of an entry.
+    """
     began = (
         _RUN_HERE,
         within(EntryRow.started_at, spans),
@@ -205,12 +212,13 @@ def decision_figures(spans: Sequence[Span]) -> Figures:
     inverse = case((is_random, 1.0 / EntryRow.propensity))
     weight = case((is_random, 1.0 / quality.c.inclusion))
     cost = EntryRow.cost_nano_usd
-    keys = (EntryRow.model, EntryRow.strategy, difficulty_bin())
+    keys = (EntryRow.model, EntryRow.strategy, difficulty_bin()) if by is None else by
     return (
         select(
             *keys,
             func.count(EntryRow.id),
-            func.count(EntryRow.error),
+            _count(_FAILED),
+            _count(EntryRow.status == EntryStatus.IN_DOUBT),
             func.sum(cost),
             func.sum(EntryRow.prompt_tokens),
             func.sum(EntryRow.completion_tokens),

@@ -13,6 +13,7 @@ import typer
 
 from cost_models.money import NANO_PER_USD, format_usd
 from router.cli.console import console, errors_shown, plain_table, usd
+from router.cli.facts import Wanted, earlier_period, facts_and_change, in_zone, show_facts
 
 if TYPE_CHECKING:
     from router.gateway.config import Config
@@ -49,6 +50,17 @@ def report(
     by: Annotated[
         By | None, typer.Option("--by", help="Split the spend by this, over all calls.")
     ] = None,
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", help="Days are those of this zone (IANA).")
+    ] = "UTC",
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", help="Why spend changed since an earlier time, DATE..DATE."),
+    ] = None,
+    forecast_to: Annotated[
+        datetime | None,
+        typer.Option(formats=FORMATS, help="Forecast the spend from --since to this day."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
@@ -59,18 +71,24 @@ def report(
         from storage.reports import parts, totals, totals_by_arm
 
         loaded = load(config)
-        begin, end = as_utc(since), as_utc(until)
+        begin, end = in_zone(since, time_zone), in_zone(until, time_zone)
+        earlier = None if compare is None else earlier_period(compare, time_zone)
+        coming = in_zone(forecast_to, time_zone)
+        now = utc_now()
         ledger = open_ledger(loaded)
         try:
-            whole, arms, split, judges = ledger.read(
+            whole, arms, split, judges, facts, change = ledger.read(
                 lambda session: (
                     totals(session, begin, end),
                     totals_by_arm(session, begin, end),
                     parts(session, by.value, begin, end) if by else [],
                     read_reliability(session, begin, end),
+                    *facts_and_change(
+                        session, loaded, Wanted(begin, end or now, time_zone, earlier, coming)
+                    ),
                 )
             )
-            budgets = ledger.budget_status(utc_now())
+            budgets = ledger.budget_status(now)
         finally:
             ledger.close()
         if as_json:
@@ -86,12 +104,16 @@ def report(
                 }
                 for judge in judges
             ]
+            document["facts"] = None if facts is None else facts.to_dict()
+            if change is not None:
+                document["change"] = change.to_dict()
             typer.echo(json.dumps(document, indent=2))
         else:
             _show(loaded, whole, arms, budgets)
             if by is not None:
                 _show_parts(by, split)
             _show_judges(judges)
+            show_facts(facts, change)
 
 
 def as_utc(time: datetime | None) -> datetime | None:

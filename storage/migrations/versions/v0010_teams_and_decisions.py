@@ -35,6 +35,7 @@ ENTRY_COUNTS = (
 DECISION_COUNTS = (
     "n_entries",
     "n_failed",
+    "n_in_doubt",
     "cost_nano_usd",
     "prompt_tokens",
     "completion_tokens",
