@@ -183,6 +183,7 @@ def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
         base_url=model.base_url,
         api_key=api_key,
         context_tokens=model.context_tokens,
+        timeouts=None if model.timeouts is None else model.timeouts.to_timeouts(),
     )
     context_tokens, max_output_tokens = _windows(model, provider)
     throughput = None if model.throughput is None else model.throughput.to_throughput()

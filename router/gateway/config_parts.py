@@ -18,6 +18,7 @@ from cost_models.pricing import Price
 from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
+from router.providers.timeouts import Timeouts
 from router.providers.weights import manifest
 from router.routing.types import AUTO
 
@@ -42,6 +43,7 @@ def _not_bool(value: object) -> object:
 
 Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0)]
 Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -100,6 +102,19 @@ class ThroughputConfig(Strict):
         return Throughput(**self.model_dump())
 
 
+class TimeoutsConfig(Strict):
+    """Seconds that each phase of an upstream call may take; see `router.providers.timeouts`."""
+
+    connect_s: Seconds = Timeouts().connect_s
+    first_token_s: Seconds = Timeouts().first_token_s
+    between_tokens_s: Seconds = Timeouts().between_tokens_s
+    total_s: Seconds = Timeouts().total_s
+
+    def to_timeouts(self) -> Timeouts:
+        """Give the time-outs as the providers know them."""
+        return Timeouts(**self.model_dump())
+
+
 class ModelConfig(Strict):
     """One model: ``name`` is what clients and reports see, ``model`` its litellm form."""
 
@@ -112,6 +127,14 @@ class ModelConfig(Strict):
     context_tokens: Whole | None = None
     max_output_tokens: Whole | None = None
     throughput: ThroughputConfig | None = None
+    timeouts: TimeoutsConfig | None = None
+
+    @model_validator(mode="after")
+    def _is_asked_over_the_network(self) -> Self:
+        if self.timeouts is not None and not self.is_remote:
+            message = f"{self.model!r} runs in this process, without time-outs; remove them"
+            raise wrong(message, at=("timeouts",))
+        return self
 
     @field_validator("name")
     @classmethod
@@ -155,6 +178,11 @@ class ModelConfig(Strict):
     def local_name(self) -> str | None:
         """Name of the embedded weights, None for a model that runs elsewhere."""
         return self.model.removeprefix(LOCAL) if self.model.startswith(LOCAL) else None
+
+    @property
+    def is_remote(self) -> bool:
+        """True for a model that is asked over the network."""
+        return self.local_name is None and not self.is_simulated
 
     @property
     def is_simulated(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, TypeVar
 
-from router.errors import ProviderError
+from router.errors import ProviderError, ProviderTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +19,10 @@ JITTER = SystemRandom()
 
 class UnreachableError(ProviderError):
     """No connection to the upstream: nothing was sent, so nothing was billed."""
+
+
+class ConnectTimeoutError(UnreachableError, ProviderTimeoutError):
+    """No connection to the upstream in time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from router.errors import ProviderError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
 from router.providers.litellm_provider import LiteLLMProvider
 from router.providers.retries import Retries, UnreachableError
+from router.providers.timeouts import Timeouts
 from router.types import Message, SampleRequest
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def test_errors_carry_status_and_wait_and_only_ours_are_retried(upstream: 
 
 async def test_what_may_have_been_billed_is_in_doubt(upstream: Upstream) -> None:
     """A malformed reply, a lost connection, a cut stream, a timeout: not tried again."""
-    async with client(upstream.base_url, timeout_s=0.3) as provider:
+    async with client(upstream.base_url, timeouts=Timeouts(total_s=0.3)) as provider:
         for served in (
             upstream.Served(raw=b"<html>oops"),
             upstream.Served(cut_after=0),
@@ -117,8 +118,20 @@ async def test_what_may_have_been_billed_is_in_doubt(upstream: Upstream) -> None
             _ = [chunk async for chunk in provider.stream(asks(), tally)]
         assert not tally.final
         upstream.default = upstream.Served(delay_s=30)
-        with pytest.raises(ProviderTimeoutError):
+        with pytest.raises(ProviderTimeoutError, match="total_s"):
             await provider.sample(asks(), tally)
+
+
+async def test_a_first_token_that_does_not_come_is_a_timeout(upstream: Upstream) -> None:
+    """Its limit is another one than that of the whole; the upstream sees the client hang up."""
+    upstream.default = upstream.Served(texts=("one two",), gap_s=30)
+    tally = Tally()
+    limits = Timeouts(first_token_s=0.5)
+    async with client(upstream.base_url, timeouts=limits) as provider:
+        with pytest.raises(ProviderTimeoutError, match="first_token_s"):
+            _ = [chunk async for chunk in provider.stream(asks(), tally)]
+    assert not tally.final
+    await upstream.hung_up.wait()
 
 
 async def test_an_unreachable_vendor_is_not_in_doubt() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from cost_models.types import Usage
 from router.errors import ConfigError, ProviderError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
-from router.providers.openai_compatible import OpenAICompatibleProvider, Timeouts
+from router.providers.openai_compatible import OpenAICompatibleProvider
 from router.providers.retries import Retries, UnreachableError
+from router.providers.timeouts import Phase, Timeouts
 from router.types import Message, SampleRequest
 
 if TYPE_CHECKING:
@@ -355,28 +356,85 @@ async def test_a_lost_connection_is_in_doubt_and_not_tried_again(upstream: Upstr
     assert not tally.final
 
 
-@pytest.mark.parametrize(
-    "timeouts",
-    [Timeouts(first_byte_s=0.05), Timeouts(total_s=0.05)],
-    ids=["first byte", "total"],
-)
-async def test_a_slow_reply_is_a_timeout(upstream: Upstream, timeouts: Timeouts) -> None:
-    """The upstream sees the client hang up; what it billed is in doubt."""
+@asynccontextmanager
+async def full_server() -> AsyncIterator[str]:
+    """Give the address of a server that takes no more connections."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - as the library has it
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+async def test_a_connection_that_is_not_taken_is_a_timeout_that_cost_nothing() -> None:
+    """Nothing was sent; the error names the phase and its setting."""
+    tally = Tally()
+    async with full_server() as base_url:
+        provider = OpenAICompatibleProvider(
+            "small", "vendor", base_url, timeouts=Timeouts(connect_s=0.05)
+        )
+        with pytest.raises(ProviderTimeoutError, match="connect_s") as told:
+            await provider.sample(asks(), tally)
+        await provider.aclose()
+    assert isinstance(told.value, UnreachableError)
+    assert told.value.phase == Phase.CONNECT
+    assert tally == Tally(final=True)
+
+
+async def test_a_slow_reply_is_a_timeout(upstream: Upstream) -> None:
+    """One that is not streamed is bounded in all; the upstream sees the client hang up."""
     upstream.default = upstream.Served(delay_s=30)
     tally = Tally()
-    async with client(upstream, timeouts=timeouts) as provider:
-        with pytest.raises(ProviderTimeoutError, match="waited"):
+    limits = Timeouts(first_token_s=0.01, total_s=0.1)
+    async with client(upstream, timeouts=limits) as provider:
+        with pytest.raises(ProviderTimeoutError, match="total_s") as told:
             await provider.sample(asks(), tally)
+    assert told.value.phase == Phase.TOTAL
     assert not tally.final
     await upstream.hung_up.wait()
 
 
-async def test_a_stalled_stream_is_a_timeout(upstream: Upstream) -> None:
-    """The wait between bytes has its own limit."""
-    upstream.default = upstream.Served(texts=("one two",), gap_s=30)
-    async with client(upstream, timeouts=Timeouts(between_bytes_s=0.05)) as provider:
-        with pytest.raises(ProviderTimeoutError):
-            _ = [chunk async for chunk in provider.stream(asks(), Tally())]
+@pytest.mark.parametrize(
+    ("phase", "gap_s", "limits", "heard"),
+    [
+        pytest.param("first_token", 30, Timeouts(first_token_s=0.05), "", id="no first token"),
+        pytest.param(
+            "between_tokens", 0.4, Timeouts(between_tokens_s=0.05), "one", id="no second token"
+        ),
+        pytest.param("total", 30, Timeouts(total_s=0.1), "", id="no end"),
+    ],
+)
+async def test_each_phase_of_a_stream_has_its_limit(
+    upstream: Upstream, phase: str, gap_s: float, limits: Timeouts, heard: str
+) -> None:
+    """A role is no token. The upstream sees the client hang up; what it billed is in doubt."""
+    upstream.default = upstream.Served(texts=("one two",), gap_s=gap_s)
+    tally, text = Tally(), ""
+    told = None
+    async with client(upstream, timeouts=limits) as provider:
+        try:
+            async for chunk in provider.stream(asks(), tally):
+                text += chunk.delta.get("content", "")
+        except ProviderTimeoutError as error:
+            told = error
+    assert told is not None
+    assert f"{phase}_s" in str(told)
+    assert (told.phase, text) == (phase, heard)
+    assert not tally.final
+    await upstream.hung_up.wait()
+
+
+async def test_a_reader_that_is_slow_is_no_slow_upstream(upstream: Upstream) -> None:
+    """The wait for the next token begins when it is asked for."""
+    upstream.default = upstream.Served(texts=("one two three",), gap_s=0.01)
+    limits = Timeouts(first_token_s=5, between_tokens_s=0.2)
+    async with client(upstream, timeouts=limits) as provider:
+        async for _ in provider.stream(asks(), Tally()):
+            await asyncio.sleep(0.25)
 
 
 async def test_a_stream_gives_its_pieces_and_its_usage(upstream: Upstream) -> None:
