@@ -84,6 +84,10 @@ class ProviderTimeoutError(ProviderError):
         super().__init__(model, message, status=status, retry_after_s=retry_after_s)
 
 
+class UpstreamUnavailableError(ProviderError):
+    """No deployment of a model takes calls now; nothing was sent. Try after ``retry_after_s``."""
+
+
 class OverloadedError(ProviderError):
     """The queue in front of a local model is full; try again after ``retry_after_s``."""
 

@@ -157,7 +157,8 @@ class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
     ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
-    said what the call used: it is then charged at its worst case.
+    said what the call used: it is then charged at its worst case. ``deployment`` and ``vendor``
+    say who was asked, "" where the model says it all; ``price_source`` names the price used.
     """
 
     model: str
@@ -168,3 +169,6 @@ class CallRecord:
     status: str = "ok"
     in_doubt: bool = False
     error: str | None = None
+    price_source: str = ""
+    deployment: str = ""
+    vendor: str = ""

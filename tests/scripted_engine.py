@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from cost_models.errors import RheostatError
+    from router.providers.deployments import DeploymentState
     from router.routing.types import ChatRequest
     from storage.outcomes import Grade
 
@@ -48,6 +49,7 @@ class ScriptedEngine:
     late_failure: Exception | None = None
     model_names: tuple[str, ...] = ("small", "large")
     problems: list[str] = field(default_factory=list)
+    states: list[DeploymentState] = field(default_factory=list)
     commit_s: float = 0.0
     requests: list[ChatRequest] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
@@ -57,6 +59,9 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self.provider = ScriptedProvider(self.script, "small")
+
+    def deployments(self) -> Sequence[DeploymentState]:
+        return self.states
 
     def models(self) -> Sequence[str]:
         return self.model_names

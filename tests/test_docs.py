@@ -16,14 +16,19 @@ import typer
 from router.cli.main import app
 from router.gateway.compute import Compute
 from router.gateway.config import Config
-from router.gateway.config_parts import (
-    AlertsConfig,
-    AuthConfig,
-    BudgetConfig,
+from router.gateway.config_models import (
+    BreakerConfig,
+    DeploymentConfig,
     ModelConfig,
     PriceChangeConfig,
     PriceConfig,
     ThroughputConfig,
+    TimeoutsConfig,
+)
+from router.gateway.config_parts import (
+    AlertsConfig,
+    AuthConfig,
+    BudgetConfig,
 )
 from router.gateway.handlers import FORMS, HTTP_CODES
 from router.gateway.strict import CODES
@@ -91,6 +96,9 @@ def headed(text: str, heading: str) -> str:
         (PriceConfig, "Models"),
         (PriceChangeConfig, "Models"),
         (ThroughputConfig, "Models"),
+        (TimeoutsConfig, "Models"),
+        (BreakerConfig, "Models"),
+        (DeploymentConfig, "Models"),
         (BudgetConfig, "Budgets"),
         (AlertsConfig, "Budgets"),
         (AuthConfig, "Keys"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import yaml
 from pydantic import (
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -21,18 +22,22 @@ from pydantic import (
 )
 
 from cost_models.budgets import Period
-from cost_models.pricing import DatedPrice, Price, PriceBook, shipped_price, slips
+from cost_models.pricing import DatedPrice, Price, PriceBook, dearest, shipped_price, slips
 from router.errors import ConfigError, StrategyConfigError
+from router.gateway.config_models import (
+    DeploymentConfig,  # noqa: TC001 - pydantic reads the module when it runs
+    ModelConfig,  # noqa: TC001
+)
 from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
     MachineConfig,
-    ModelConfig,
     Name,
     Number,
     Whole,
     double_of,
+    not_bool,
 )
 from router.gateway.settings import GatewaySettings
 from router.gateway.strict import Problem, Strict, nearest, problems, wrong
@@ -63,7 +68,7 @@ class Config(Strict):
     that go to an arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
     ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
     nothing. Requests may be tagged with ``tags``. ``max_body_bytes`` and ``request_timeout_s``
-    bound each request.
+    bound each request; all its calls together are tried again up to ``max_retries`` times.
     """
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
@@ -82,6 +87,7 @@ class Config(Strict):
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    max_retries: Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=100)] = 2
     budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
@@ -162,6 +168,9 @@ class Config(Strict):
                     "`machine: {usd_per_hour: ...}` to the file"
                 )
             raise wrong(message, at=("models", i, "price"))
+        if price.owned and model.deployments:
+            message = "deployments are paid by what they use; give the model a price per token"
+            raise wrong(message, at=("models", i, "price"))
         if any(change.to_price().owned != price.owned for change in model.price_changes):
             message = "a model stays paid by machine time, or by what it uses, through its changes"
             raise wrong(message, at=("models", i, "price_changes"))
@@ -216,6 +225,11 @@ class Config(Strict):
         """Every price of every model."""
         return PriceBook(tuple(e for model in self.models for e in self.dated_prices(model)))
 
+    def repricing_book(self) -> PriceBook:
+        """Every price of the models whose calls cost the same wherever they are served."""
+        uniform = (model for model in self.models if not model.has_own_prices)
+        return PriceBook(tuple(e for model in uniform for e in self.dated_prices(model)))
+
     def price_slips(self) -> list[str]:
         """Say which prices are so far from the shipped list that a unit was mistaken."""
         told = []
@@ -233,7 +247,17 @@ class Config(Strict):
                     )
         return told
 
+    def deployment_price(self, model: ModelConfig, deployment: DeploymentConfig) -> Price | None:
+        """Price at a deployment: its own, the model's, or that of the shipped price map."""
+        own = deployment.price or model.price
+        return shipped_price(deployment.model or model.model) if own is None else own.to_price()
+
     def _price_of(self, model: ModelConfig) -> Price | None:
+        """Give the price to hold: the dearest of the deployments'; None where one is not known."""
+        if model.has_own_prices:
+            prices = [self.deployment_price(model, each) for each in model.deployments]
+            known = [price for price in prices if price is not None]
+            return dearest(known) if len(known) == len(prices) else None
         if model.price is not None:
             return model.price.to_price()
         if model.local_name is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from router.gateway.compute import Compute
+    from router.providers.deployments import DeploymentState
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
     from storage.outcomes import Grade
@@ -46,6 +47,10 @@ class Engine(Protocol):
 
     async def ready(self) -> list[str]:
         """Name what keeps the engine from serving; never a paid call."""
+        ...
+
+    def deployments(self) -> Sequence[DeploymentState]:
+        """Say how the upstreams do that models are asked at; those of this process are none."""
         ...
 
 

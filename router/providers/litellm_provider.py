@@ -20,7 +20,7 @@ from cost_models.types import Usage
 from router.errors import ProviderError, RequestError
 from router.providers import wire
 from router.providers.fan_out import draw_each
-from router.providers.retries import ConnectTimeoutError, Retries, UnreachableError
+from router.providers.retries import ConnectTimeoutError, UnreachableError
 from router.providers.timeouts import Patience, Phase, Timeouts
 from router.providers.usage import estimated, normalised, prompt_bound
 
@@ -60,7 +60,6 @@ class LiteLLMProvider:
         base_url: str | None = None,
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
-        retries: Retries | None = None,
         further: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
@@ -68,7 +67,6 @@ class LiteLLMProvider:
         self._upstream_model = upstream_model
         self._api_key = api_key
         self._timeouts = timeouts or Timeouts()
-        self._retries = retries or Retries()
         self._unknown: set[str] = set()
         self._settings = {
             **(further or {}),
@@ -104,7 +102,7 @@ class LiteLLMProvider:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
         patience = Patience(self._timeouts, streamed=True)
-        reply = await self._retries.run(lambda: self._open(request, tally, patience, stream=True))
+        reply = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
@@ -136,9 +134,7 @@ class LiteLLMProvider:
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
         patience = Patience(self._timeouts, streamed=False)
-        completion = await self._retries.run(
-            lambda: self._open(request, tally, patience, stream=False)
-        )
+        completion = await self._open(request, tally, patience, stream=False)
         reply = completion.model_dump()
         usage = normalised(reply.get("usage"))
         n_tokens = usage.completion_tokens if usage is not None else 0

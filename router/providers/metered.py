@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cost_models.errors import RheostatError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cost_models.estimates import Throughput
     from cost_models.pricing import Price
     from router.providers.base import Provider
+    from router.providers.retries import RetryBudget
     from router.types import Chunk, Sample, SampleRequest
 
 
@@ -59,15 +60,16 @@ class _Flight:
     worst: Usage
     worst_nano_usd: int
     started_s: float
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
 
 
 class Meter:
     """The `Sampler` over one provider at one price, for one request.
 
     ``throughput`` is given for a model on an owned machine: each call is then told to stop at
-    its worst-case machine time. An upstream that uses more than the cap it was given is recorded
-    in full, and the next call is refused if nothing is left.
+    its worst-case machine time. ``retries`` is what the request may still try again, None where
+    each call has a budget of its own. An upstream that uses more than the cap it was given is
+    recorded in full, and the next call is refused if nothing is left.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Meter:
         price: Price,
         allowance: Allowance,
         throughput: Throughput | None = None,
+        retries: RetryBudget | None = None,
     ) -> None:
         if price.owned and throughput is None:
             msg = (
@@ -88,6 +91,7 @@ class Meter:
         self._provider = provider
         self._price = price
         self._throughput = throughput
+        self._retries = retries
         self._in_flight: list[_Flight] = []
         self._landed: list[CallRecord] = []
         self._upstream_s = 0.0
@@ -208,7 +212,8 @@ class Meter:
             if request.max_machine_s is not None:
                 cap_s = min(cap_s, request.max_machine_s)
             request = replace(request, max_machine_s=cap_s)
-        return _Flight(request, role, worst, worst_nano_usd, time.monotonic())
+        tally = Tally(retries=self._retries)
+        return _Flight(request, role, worst, worst_nano_usd, time.monotonic(), tally)
 
     def _check_caps(self, worst: Usage, worst_nano_usd: int) -> None:
         """Refuse the call unless it fits every cap, with all that was used or is in flight."""
@@ -234,8 +239,9 @@ class Meter:
     def _record(
         self, flight: _Flight, status: str, error: str | None = None, *, in_doubt: bool
     ) -> CallRecord:
-        usage = flight.tally.usage
-        cost_nano_usd = to_nano_usd(self._price.cost_usd(usage))
+        tally = flight.tally
+        usage, cost_usd = tally.usage, tally.cost_usd
+        cost_nano_usd = to_nano_usd(self._price.cost_usd(usage) if cost_usd is None else cost_usd)
         if in_doubt and cost_nano_usd <= flight.worst_nano_usd:
             usage, cost_nano_usd = flight.worst, flight.worst_nano_usd
         return CallRecord(
@@ -247,6 +253,9 @@ class Meter:
             status=status,
             in_doubt=in_doubt,
             error=error,
+            price_source=tally.price_source or self._price.source,
+            deployment=tally.deployment,
+            vendor=tally.vendor,
         )
 
     @asynccontextmanager

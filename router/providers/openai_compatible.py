@@ -22,7 +22,7 @@ from cost_models.types import Usage
 from router.errors import ConfigError, ProviderError, RequestError
 from router.providers import wire
 from router.providers.fan_out import draw_each
-from router.providers.retries import ConnectTimeoutError, Retries, UnreachableError
+from router.providers.retries import ConnectTimeoutError, UnreachableError
 from router.providers.timeouts import Patience, Phase, Timeouts
 from router.providers.usage import estimated, normalised, prompt_bound
 
@@ -77,7 +77,6 @@ class OpenAICompatibleProvider:
         api_key: str | None = None,
         native_n: bool = True,
         timeouts: Timeouts | None = None,
-        retries: Retries | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -90,7 +89,6 @@ class OpenAICompatibleProvider:
         self._shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._api_key = api_key
         self._timeouts = timeouts or Timeouts()
-        self._retries = retries or Retries()
         self._refused: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
 
@@ -123,9 +121,7 @@ class OpenAICompatibleProvider:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
         patience = Patience(self._timeouts, streamed=True)
-        response = await self._retries.run(
-            lambda: self._open(request, tally, patience, stream=True)
-        )
+        response = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
@@ -154,9 +150,7 @@ class OpenAICompatibleProvider:
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
         patience = Patience(self._timeouts, streamed=False)
-        response = await self._retries.run(
-            lambda: self._open(request, tally, patience, stream=False)
-        )
+        response = await self._open(request, tally, patience, stream=False)
         async with response:
             body = b"".join([block async for block in self._blocks(response, patience)])
         with self._reading():

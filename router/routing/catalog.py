@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cost_models.pricing import PriceBook
 from cost_models.types import Arm
+from router.providers.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,11 @@ class Model:
     max_output_tokens: int | None = None
     simulated: bool = False
     vendor: str = ""
+
+    @property
+    def pool(self) -> Pool | None:
+        """Its deployments, None for a model of this process."""
+        return self.provider if isinstance(self.provider, Pool) else None
 
     @property
     def usd_per_million_tokens(self) -> float:

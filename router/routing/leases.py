@@ -12,6 +12,7 @@ from storage.ledger import Attempted, Call
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from router.providers.retries import RetryBudget
     from router.routing.candidates import Offer
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 class Lease:
     """The right to spend what is held for ``offer`` until ``deadline`` of ``time.monotonic``.
 
-    Each stage of a cascade gets what the stages before it left.
+    Each stage of a cascade gets what the stages before it left. All calls together are tried again
+    as often as ``retries`` says.
     """
 
-    def __init__(self, offer: Offer, deadline: float) -> None:
+    def __init__(self, offer: Offer, deadline: float, retries: RetryBudget | None = None) -> None:
         self._offer = offer
         self._deadline = deadline
+        self._retries = retries
         self._meters: list[Meter] = []
         self._cascade = None if offer.escalation is None else CascadeRun(offer.escalation)
 
@@ -68,12 +71,12 @@ class Lease:
                 usage=call.usage,
                 cost_nano_usd=call.cost_nano_usd,
                 latency_s=call.latency_s,
-                price_source=offer.model.price.source,
+                price_source=_price_source(call),
                 status=call.status,
                 in_doubt=call.in_doubt,
                 error=call.error,
                 stage=stage,
-                provider=offer.model.vendor,
+                provider=call.vendor or offer.model.vendor,
             )
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)
@@ -110,6 +113,13 @@ class Lease:
                 max_calls=len(offer.calls),
                 deadline=self._deadline,
             )
-            meter = Meter(model.provider, model.price, allowance, model.throughput)
+            meter = Meter(model.provider, model.price, allowance, model.throughput, self._retries)
             self._meters.append(meter)
             yield meter
+
+
+def _price_source(call: CallRecord) -> str:
+    """Name the price of a call, and the deployment where the model has several."""
+    if not call.deployment:
+        return call.price_source
+    return f"{call.price_source}, deployment {call.deployment}"

@@ -19,6 +19,7 @@ from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
 from router.errors import WebhookError
+from router.providers.retries import RetryBudget
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.leases import Lease
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from policies.types import Decision
+    from router.providers.deployments import DeploymentState
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
@@ -67,7 +69,8 @@ def utc_now() -> datetime:
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
 
-    A request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
+    Its calls that failed and cost nothing are tried again up to ``max_retries`` times in all. A
+    request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
     The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
     conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
     alive; one that was silent for ``stale_after_s`` is dead.
@@ -75,6 +78,7 @@ class ServiceSettings:
 
     request_timeout_s: float = 300.0
     budget_wait_s: float = 30.0
+    max_retries: int = 2
     keep_query_text: bool = True
     store_prompts: bool = False
     heartbeat_s: float = 10.0
@@ -201,6 +205,11 @@ class RoutingService:
             return [str(error)]
         return []
 
+    def deployments(self) -> Sequence[DeploymentState]:
+        """Say how the upstreams of the models do."""
+        pools = (model.pool for model in self.catalog.models.values())
+        return [state for pool in pools if pool is not None for state in pool.states()]
+
     def _consider(self, request: ChatRequest) -> Choice:
         today = self.clock().date()
         return self.chooser.consider(request, offers(self.catalog.on(today), request))
@@ -232,7 +241,8 @@ class RoutingService:
                     raise
                 attempt = following
             else:
-                lease = Lease(offer, time.monotonic() + self.settings.request_timeout_s)
+                deadline = time.monotonic() + self.settings.request_timeout_s
+                lease = Lease(offer, deadline, RetryBudget(self.settings.max_retries))
                 return _Run(attempt.request, entry_id, offer, decision, lease, started_s)
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
