@@ -104,6 +104,12 @@ class Chunk:
     finish_reason: str | None = None
     logprobs: Mapping[str, Any] | None = None
 
+    @property
+    def says_something(self) -> bool:
+        """Whether there is more to it than whose turn it is."""
+        said = any(value for name, value in self.delta.items() if name != "role")
+        return said or self.finish_reason is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -121,6 +121,7 @@ def build_service(
         request_timeout_s=config.request_timeout_s,
         budget_wait_s=config.budget_wait_s,
         max_retries=config.max_retries,
+        max_fallbacks=config.max_fallbacks,
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
@@ -199,6 +200,7 @@ def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
         max_output_tokens=max_output_tokens,
         simulated=model.is_simulated,
         vendor=_vendor(model.model),
+        fallbacks=model.fallbacks,
     )
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import yaml
 from pydantic import (
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -32,12 +31,12 @@ from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
+    Count,
     MachineConfig,
     Name,
     Number,
     Whole,
     double_of,
-    not_bool,
 )
 from router.gateway.settings import GatewaySettings
 from router.gateway.strict import Problem, Strict, nearest, problems, wrong
@@ -69,6 +68,7 @@ class Config(Strict):
     ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
     nothing. Requests may be tagged with ``tags``. ``max_body_bytes`` and ``request_timeout_s``
     bound each request; all its calls together are tried again up to ``max_retries`` times.
+    One whose arm fails is served by another up to ``max_fallbacks`` times.
     """
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
@@ -87,7 +87,8 @@ class Config(Strict):
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
-    max_retries: Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=100)] = 2
+    max_retries: Count = 2
+    max_fallbacks: Count = 2
     budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
@@ -147,6 +148,8 @@ class Config(Strict):
         for i, budget in enumerate(self.budgets):
             self._check_scope(i, budget)
         names = {model.name for model in self.models}
+        for i, model in enumerate(self.models):
+            self._check_fallbacks(i, model, names)
         for i, text in enumerate(self.cascades):
             missing = [s.model for s in parse_escalation(text).stages if s.model not in names]
             if missing:
@@ -183,6 +186,16 @@ class Config(Strict):
         if model.throughput is not None and not price.owned:
             message = "a throughput belongs to a model that is paid by machine time; remove it"
             raise wrong(message, at=("models", i, "throughput"))
+
+    def _check_fallbacks(self, i: int, model: ModelConfig, names: set[str]) -> None:
+        for j, name in enumerate(model.fallbacks):
+            problem = None
+            if name not in names:
+                problem = f"there is no model {name!r}{nearest(name, sorted(names))}"
+            elif name == model.name or name in model.fallbacks[:j]:
+                problem = f"{name!r} is what failed by then; remove it"
+            if problem is not None:
+                raise wrong(problem, at=("models", i, "fallbacks", j))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
         if problem := self.scope_problem(budget.scope):

@@ -140,6 +140,7 @@ class ModelConfig(Strict):
     timeouts: TimeoutsConfig | None = None
     breaker: BreakerConfig | None = None
     deployments: tuple[DeploymentConfig, ...] = ()
+    fallbacks: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _is_asked_over_the_network(self) -> Self:

@@ -35,6 +35,7 @@ Amount = Annotated[Decimal, BeforeValidator(not_bool), Field(ge=0, allow_inf_nan
 Number = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 Seconds = Annotated[Number, Field(gt=0)]
 Whole = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=1 << 53)]
+Count = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=100)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 

@@ -103,6 +103,15 @@ def to_compute(served: Served) -> dict[str, Any]:
         "latency_s": round(served.latency_s, 6),
         "overhead_s": round(served.overhead_s, 6),
     }
+    if served.failures:
+        told["fallbacks"] = [
+            {
+                "arm": str(failure.arm),
+                "error": failure.error,
+                "cost_usd": failure.cost_nano_usd / NANO,
+            }
+            for failure in served.failures
+        ]
     if served.attempts:
         told["attempts"] = [
             {

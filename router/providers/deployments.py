@@ -142,6 +142,8 @@ class Flight:
     def _note_failure(self, error: ProviderError) -> None:
         deployment = self._deployment
         deployment.note(failed=True)
+        if self._tally.retries is not None:
+            self._tally.retries.failed_at.add(deployment)
         if error.retry_after_s:
             deployment.breaker.asked_to_wait(error.retry_after_s)
         if error.status == BUSY:

@@ -192,11 +192,14 @@ class _Trip:
         await asyncio.sleep(wait_s)
 
     def _free(self) -> list[Deployment]:
-        return [
+        free = [
             each
             for each in self._pool.deployments
             if each.breaker.takes_calls and each not in self._tried
         ]
+        if len(free) < 2 or self._budget is None or not self._budget.failed_at:  # noqa: PLR2004 - a choice
+            return free
+        return [each for each in free if each not in self._budget.failed_at] or free
 
     def _may_wait(self, wait_s: float) -> bool:
         """Whether a deployment will take calls after a wait."""

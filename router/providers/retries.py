@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from router.errors import ProviderError, ProviderTimeoutError
 
 if TYPE_CHECKING:
     from random import Random
+
+    from router.providers.deployments import Deployment
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 JITTER = SystemRandom()
@@ -25,9 +27,13 @@ class ConnectTimeoutError(UnreachableError, ProviderTimeoutError):
 
 @dataclass(slots=True)
 class RetryBudget:
-    """How often one request may still try again, all of its calls together."""
+    """How often one request may still try again, all of its calls together.
+
+    ``failed_at`` are the deployments that failed it: they are the last to be asked again.
+    """
 
     n_left: int
+    failed_at: set[Deployment] = field(default_factory=set)
 
     def take(self) -> bool:
         """Use one of the retries; False when there is none left."""

@@ -64,7 +64,7 @@ class Patience:
 
     def heard(self, chunk: Chunk) -> None:
         """Take note of a piece of the reply, once its reader asks for the next one."""
-        if self._begun or _says_something(chunk):
+        if self._begun or chunk.says_something:
             self._begun = True
             self._phase = Phase.BETWEEN_TOKENS
             self._wait_until(asyncio.get_running_loop().time() + self._limits.between_tokens_s)
@@ -78,8 +78,3 @@ class Patience:
 
     def _wait_until(self, at_s: float) -> None:
         self.until_s = min(at_s, self._total_at)
-
-
-def _says_something(chunk: Chunk) -> bool:
-    said = any(value for name, value in chunk.delta.items() if name != "role")
-    return said or chunk.finish_reason is not None

@@ -161,7 +161,7 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     calls = strategy.worst_case(task, prompt_tokens)
     worst = _worst(model, calls)
     first = _worst(model, calls[:1])
-    cap = _cap_nano_usd(request.limits.max_cost_usd)
+    cap = cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
     counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0
     too_long = _too_long(model, counted, calls)
@@ -194,7 +194,7 @@ def _cascade_offer(
         worst = _worst(offer.model, calls)
         stages.append(replace(offer, calls=calls, uncapped_nano_usd=worst))
     worst = sum(stage.uncapped_nano_usd for stage in stages)
-    cap = _cap_nano_usd(request.limits.max_cost_usd)
+    cap = cap_nano_usd(request.limits.max_cost_usd)
     first, last = stages[0], stages[-1]
     unfit = _unfit_cascade(escalation, task)
     out = next((s for s in stages if s.rejected is not None and not s.too_dear), None)
@@ -278,7 +278,7 @@ def _too_long(model: Model, counted_tokens: int, calls: tuple[CallBound, ...]) -
     return None
 
 
-def _cap_nano_usd(max_cost_usd: float | None) -> int | None:
+def cap_nano_usd(max_cost_usd: float | None) -> int | None:
     """Whole nano-USD of a cap, rounded down; the float is taken as the decimal that it shows."""
     if max_cost_usd is None:
         return None

@@ -26,6 +26,7 @@ class Model:
 
     ``context_tokens`` bounds prompt plus completion, ``max_output_tokens`` one completion; None
     when the upstream states no limit. ``vendor`` is who serves it, as the configuration says.
+    ``fallbacks`` are models that serve a request for it when it fails.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     max_output_tokens: int | None = None
     simulated: bool = False
     vendor: str = ""
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def pool(self) -> Pool | None:
@@ -75,6 +77,12 @@ class Catalog:
             for name, model in self.models.items()
         }
         return replace(self, models=models)
+
+    @property
+    def down(self) -> list[str]:
+        """Names of the models whose upstreams are all left alone for now."""
+        pools = ((name, model.pool) for name, model in self.models.items())
+        return [name for name, pool in pools if pool is not None and not pool.takes_calls]
 
     @property
     def arms(self) -> tuple[Arm, ...]:

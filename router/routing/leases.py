@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from cost_models.types import Usage
@@ -41,6 +42,15 @@ class Lease:
     def meter(self) -> Meter:
         """Give the meter of the whole offer, for one that is no cascade."""
         return next(self._samplers())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time has passed."""
+        return time.monotonic() >= self._deadline
+
+    def another(self, offer: Offer) -> Lease:
+        """Give the right to spend what is held for another offer, in the time that is left."""
+        return Lease(offer, self._deadline, self._retries)
 
     @property
     def calls(self) -> tuple[CallRecord, ...]:

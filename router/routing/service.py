@@ -13,21 +13,29 @@ from collections import deque
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
-from router.errors import WebhookError
+from router.errors import ProviderError, RequestError, WebhookError
 from router.providers.retries import RetryBudget
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.fallbacks import Failure, alternatives
 from router.routing.leases import Lease
-from router.routing.scopes import scopes_of
-from router.routing.types import Served
+from router.routing.runs import (
+    CLIENT_LEFT,
+    Run,
+    Said,
+    after,
+    scopes_for,
+    told,
+    whole_chunks,
+    with_failures,
+)
+from router.routing.types import AUTO, Served
 from router.routing.webhook import event_of
-from router.strategies.direct import Direct
-from router.types import Answer, Chunk, Sample
 from storage.errors import LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
 
@@ -36,19 +44,18 @@ if TYPE_CHECKING:
 
     from policies.types import Decision
     from router.providers.deployments import DeploymentState
-    from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
-    from router.types import Task
+    from router.strategies.direct import Direct
+    from router.types import Answer, Chunk
     from storage.alerts import Alert
     from storage.ledger import Settlement
     from storage.outcomes import Grade
     from storage.store import Ledger
 
 T = TypeVar("T")
-CLIENT_LEFT = "the client left"
 OPENING_LOST = "the ledger failed while the hold was written"
 MAX_DOUBTFUL = 10_000
 """Openings without an answer to look for later. The first of an outage are kept: only what was
@@ -69,8 +76,10 @@ def utc_now() -> datetime:
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
 
-    Its calls that failed and cost nothing are tried again up to ``max_retries`` times in all. A
-    request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
+    Its calls that failed and cost nothing are tried again up to ``max_retries`` times in all, and
+    when its arm fails, others serve it, up to ``max_fallbacks`` of them. One that would fit if what
+    is in flight cost nothing more waits up to ``budget_wait_s``.
+
     The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
     conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
     alive; one that was silent for ``stale_after_s`` is dead.
@@ -79,27 +88,11 @@ class ServiceSettings:
     request_timeout_s: float = 300.0
     budget_wait_s: float = 30.0
     max_retries: int = 2
+    max_fallbacks: int = 2
     keep_query_text: bool = True
     store_prompts: bool = False
     heartbeat_s: float = 10.0
     stale_after_s: float = 60.0
-
-
-@dataclass(slots=True)
-class _Run:
-    """One request between its hold and its settlement."""
-
-    request: ChatRequest
-    entry_id: int
-    offer: Offer
-    decision: Decision
-    lease: Lease
-    started_s: float
-
-    @property
-    def task(self) -> Task:
-        """The task, with what was predicted of it."""
-        return replace(self.request.task, difficulty=self.decision.difficulty)
 
 
 @dataclass(slots=True)
@@ -152,44 +145,56 @@ class RoutingService:
         is out; the cap that a client left open is not lowered here, as it may be for a request.
         """
         choice = self._consider(request)
-        status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
+        status = await asyncio.to_thread(
+            self.ledger.budget_status, self.clock(), scopes_for(request)
+        )
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
 
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
-        try:
-            answer = await run.lease.run(run.task)
-        except BaseException as error:
-            await self._settle(run, None, error)
-            raise
-        return await self._finish(run, answer)
+        while True:
+            try:
+                answer = await run.lease.run(run.task)
+            except BaseException as error:
+                following = await self._fall_back(run, error)
+                if following is None:
+                    raise
+                run = following
+            else:
+                return await self._finish(run, answer)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk | Served, None]:
         """Serve one request piece by piece: chunks, then the served request after its commit.
 
-        A plain call streams as the upstream does; any other strategy gives its answer whole.
+        A plain call streams as the upstream does; any other strategy gives its answer whole. An
+        arm that fails before it said anything is replaced by another.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, run.task
-        try:
-            if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
-                text, finish_reason = "", "stop"
-                async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
-                    async for chunk in chunks:
-                        text += str(chunk.delta.get("content") or "")
-                        finish_reason = chunk.finish_reason or finish_reason
+        while True:
+            task, said = run.task, Said()
+            try:
+                if run.streams:
+                    strategy = cast("Direct", run.offer.strategy)
+                    async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
+                        async for chunk in chunks:
+                            for each in said.hear(chunk):
+                                yield each
+                    answer = strategy.answer(task, (said.sample,))
+                else:
+                    answer = await run.lease.run(task)
+                    said.begun = True
+                    for chunk in whole_chunks(answer):
                         yield chunk
-                answer = strategy.answer(task, (Sample(text, finish_reason),))
+            except BaseException as error:
+                following = await self._fall_back(run, error, begun=said.begun)
+                if following is None:
+                    raise
+                run = following
             else:
-                answer = await run.lease.run(task)
-                for chunk in _whole(answer):
-                    yield chunk
-        except BaseException as error:
-            await self._settle(run, None, error)
-            raise
-        yield await self._finish(run, answer)
+                yield await self._finish(run, answer)
+                return
 
     async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
         """Record a judgement; EntryNotFoundError for a request that ``tenant`` did not make."""
@@ -212,38 +217,99 @@ class RoutingService:
 
     def _consider(self, request: ChatRequest) -> Choice:
         today = self.clock().date()
-        return self.chooser.consider(request, offers(self.catalog.on(today), request))
+        choice = self.chooser.consider(request, offers(self.catalog.on(today), request))
+        if request.model == AUTO and (down := self.catalog.down):
+            return choice.reachable(down)
+        return choice
 
-    async def _begin(self, request: ChatRequest) -> _Run:
+    async def _begin(self, request: ChatRequest) -> Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
         What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
         vain, or cannot be served.
         """
-        started_s = time.monotonic()
+        asked_s = time.monotonic()
         asked = self._asked(request)
-        attempt = Attempt(request, self._consider(request))
-        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
+        whole = Attempt(request, self._consider(request))
+        admission = Admission(self._consider, whole, self.settings.budget_wait_s)
+        try:
+            attempt, decision, entry_id = await self._admit(admission, asked)
+        except NoAffordableArmError as error:
+            await self._refuse(Refusal(asked, str(error)))
+            raise
+        offer = attempt.choice.offer(decision.arm)
+        deadline = time.monotonic() + self.settings.request_timeout_s
+        lease = Lease(offer, deadline, RetryBudget(self.settings.max_retries))
+        return Run(
+            asked,
+            request,
+            attempt.request,
+            entry_id,
+            offer,
+            decision,
+            lease,
+            asked_s=asked_s,
+            started_s=asked_s,
+        )
+
+    async def _admit(
+        self, admission: Admission, asked: Asked, failures: Sequence[Failure] = ()
+    ) -> tuple[Attempt, Decision, int]:
+        """Hold the worst case of the arm that is chosen; give it with the entry's id.
+
+        A first attempt that no budget takes is written down as refused. Raises
+        NoAffordableArmError, RequestError and BudgetExceededError.
+        """
+        attempt = admission.whole
         while True:
-            try:
-                decision = attempt.choice.decide()
-            except NoAffordableArmError as error:
-                await self._refuse(Refusal(asked, str(error)))
-                raise
+            decision = attempt.choice.decide()
+            if failures:
+                decision = after(decision, failures)
             offer = attempt.choice.offer(decision.arm)
             entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
             try:
-                entry_id = await self._open(entry, attempt.wait_s)
+                return attempt, decision, await self._open(entry, attempt.wait_s)
             except BudgetExceededError as error:
                 following = admission.after(attempt, offer, error)
                 if following is None:
-                    await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
+                    if not failures:
+                        refusal = Refusal(asked, str(error), arm=decision.arm, cause=error)
+                        await self._refuse(refusal)
                     raise
                 attempt = following
-            else:
-                deadline = time.monotonic() + self.settings.request_timeout_s
-                lease = Lease(offer, deadline, RetryBudget(self.settings.max_retries))
-                return _Run(attempt.request, entry_id, offer, decision, lease, started_s)
+
+    async def _fall_back(
+        self, run: Run, error: BaseException, *, begun: bool = False
+    ) -> Run | None:
+        """Settle an attempt that failed and begin the next one; None where there is none to try.
+
+        Only upstreams that failed are replaced, before anything was said, within the request's
+        time, its own cap and every budget.
+        """
+        settlement = await self._settle(run, None, error)
+        may = isinstance(error, ProviderError) and not begun and not run.lease.is_over
+        if not may or len(run.failures) >= self.settings.max_fallbacks:
+            return None
+        failed = Failure(run.decision.arm, str(error), settlement.cost_nano_usd, run.lease)
+        failures = (*run.failures, failed)
+        for request, consider in alternatives(self.catalog, run.whole, failures, self._consider):
+            admission = Admission(consider, Attempt(request, consider(request)), 0.0)
+            try:
+                attempt, decision, entry_id = await self._admit(admission, run.asked, failures)
+            except (NoAffordableArmError, RequestError, BudgetExceededError):
+                continue
+            offer = attempt.choice.offer(decision.arm)
+            return replace(
+                run,
+                request=attempt.request,
+                entry_id=entry_id,
+                offer=offer,
+                decision=decision,
+                lease=run.lease.another(offer),
+                started_s=time.monotonic(),
+                failures=failures,
+            )
+        return None
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
@@ -280,7 +346,7 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=_scopes(request),
+            scopes=scopes_for(request),
             end_user=request.user,
             team=request.team,
             tags=request.tags,
@@ -289,24 +355,25 @@ class RoutingService:
             keep_query_text=self.settings.keep_query_text,
         )
 
-    async def _finish(self, run: _Run, answer: Answer) -> Served:
-        latency_s = time.monotonic() - run.started_s
+    async def _finish(self, run: Run, answer: Answer) -> Served:
+        now_s = time.monotonic()
         settlement = await self._settle(run, answer, None)
-        self.chooser.observe(run.decision.arm, latency_s)
-        return Served(
+        self.chooser.observe(run.decision.arm, now_s - run.started_s)
+        served = Served(
             request_id=run.request.request_id,
             decision=run.decision,
             answer=answer,
             usage=run.lease.usage,
             cost_nano_usd=settlement.cost_nano_usd,
-            latency_s=latency_s,
-            overhead_s=max(0.0, time.monotonic() - run.started_s - run.lease.upstream_s),
+            latency_s=now_s - run.asked_s,
+            overhead_s=max(0.0, time.monotonic() - run.asked_s - run.lease.upstream_s),
             calls=run.lease.calls,
             attempts=run.lease.attempts,
         )
+        return with_failures(served, run.failures) if run.failures else served
 
     async def _settle(
-        self, run: _Run, answer: Answer | None, error: BaseException | None
+        self, run: Run, answer: Answer | None, error: BaseException | None
     ) -> Settlement:
         """Write what the run used and free the rest; goes on in the background if cancelled."""
         settle = SettleEntry(
@@ -317,7 +384,7 @@ class RoutingService:
             answer_value=answer.value if answer else None,
             confidence=answer.confidence if answer else None,
             complete=answer.complete if answer else False,
-            error=_told(error),
+            error=told(error),
         )
         return await self._kept(self._write(settle))
 
@@ -419,37 +486,3 @@ class RoutingService:
         if done is not None:
             LOG.warning("%s", done)
         self.chooser.follow(self.ledger)
-
-
-def _scopes(request: ChatRequest) -> tuple[str, ...]:
-    return scopes_of(
-        request.tenant,
-        request.user,
-        team=request.team,
-        tags=request.tags,
-        session=request.session,
-    )
-
-
-def _whole(answer: Answer) -> tuple[Chunk, ...]:
-    """Give a finished answer as the chunks of a stream."""
-    (shown,) = answer.choices[:1] or (Sample(answer.text),)
-    said = {"refusal": shown.refusal} if shown.refusal else {"content": answer.text}
-    if shown.reasoning:
-        said["reasoning_content"] = shown.reasoning
-    return (
-        Chunk({"role": "assistant", "content": ""}),
-        Chunk(said, logprobs=shown.logprobs),
-        Chunk({}, finish_reason=answer.finish_reason),
-    )
-
-
-def _told(error: BaseException | None) -> str | None:
-    """Say why there is no answer: our own words, or only the kind of a foreign error."""
-    if error is None:
-        return None
-    if isinstance(error, RheostatError):
-        return str(error)
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return CLIENT_LEFT
-    return type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,3 +134,102 @@ async def test_an_open_breaker_is_told_and_shown_and_costs_nothing(tmp_path: Pat
             assert f"rheostat_upstream_calls_in_flight{{{at}}} 0" in told
             assert len(bad.requests) == 2
             assert running.spent() == 0
+
+
+def two_models(first: Upstream, second: Upstream, more: str = "") -> str:
+    """Configure a dear model at one upstream, and a cheap one at the other."""
+    return (
+        f"  - {{name: dear, model: openai/x, price: {DEAR}, base_url: '{first.base_url}'{more}}}\n"
+        f"  - {{name: cheap, model: openai/y, price: {CHEAP}, base_url: '{second.base_url}'}}"
+    )
+
+
+async def test_another_arm_answers_and_the_client_is_told(tmp_path: Path) -> None:
+    """The lost call stays in doubt at its worst case; both are in `compute` and in the ledger."""
+    async with upstreams(2) as (first, second):
+        first.default = first.Served(cut_after=0)
+        async with gateway(tmp_path, two_models(first, second)) as running:
+            response = await running.ask("auto")
+            told = response.json()["compute"]
+            entries = running.rows(EntryRow)
+            assert [(e.attempt, e.model, e.status) for e in entries] == [
+                (0, "dear", "in_doubt"),
+                (1, "cheap", "settled"),
+            ]
+            (failed,) = told["fallbacks"]
+            assert (failed["arm"], told["arm"], told["attempt"]) == (
+                "dear|direct",
+                "cheap|direct",
+                1,
+            )
+            assert failed["cost_usd"] == entries[0].cost_nano_usd / 1e9
+            assert entries[0].cost_nano_usd == entries[0].held_nano_usd
+            assert entries[1].cost_nano_usd == CHEAP_NANO_USD
+            assert running.spent() == sum(e.cost_nano_usd for e in entries)
+            assert told["cost_usd"] == running.spent() / 1e9
+            assert response.headers["x-rheostat-arm"] == "cheap|direct"
+
+
+async def test_arms_whose_upstream_is_left_alone_are_not_chosen(tmp_path: Path) -> None:
+    """After its breaker opened nothing is sent there; the plan says why it is out."""
+    async with upstreams(2) as (first, second):
+        first.default = first.error(500, "broken")
+        models = two_models(first, second, ", breaker: {failures: 2}")
+        async with gateway(tmp_path, models) as running:
+            for _ in range(5):
+                assert (await running.ask("auto")).json()["compute"]["model"] == "cheap"
+            assert len(first.requests) == 2
+            assert [e.model for e in running.rows(EntryRow)] == [
+                *["dear", "cheap"] * 2,
+                *["cheap"] * 3,
+            ]
+            plan = await running.http.post("/v1/plan", json={"model": "auto", **ASKED})
+            out = {c["model"]: c["rejected"] for c in plan.json()["candidates"]}
+            assert out == {"dear": "its upstream is left alone for now", "cheap": None}
+            assert running.spent() == 5 * CHEAP_NANO_USD
+
+
+async def test_a_stream_that_does_not_begin_in_time_comes_from_another(tmp_path: Path) -> None:
+    """A role was sent and no token: the upstream is hung up on, and the client sees one stream."""
+    async with upstreams(2) as (first, second):
+        first.default = first.Served(texts=("one two",), gap_s=30)
+        second.default = second.Served(texts=("it is four",), usage=USAGE)
+        models = two_models(first, second, ", timeouts: {first_token_s: 0.1}, fallbacks: [cheap]")
+        async with gateway(tmp_path, models) as running:
+            response = await running.ask("dear", stream=True)
+            events = [
+                json.loads(line.removeprefix("data: "))
+                for line in response.text.splitlines()
+                if line.startswith("data: {")
+            ]
+            deltas = [event["choices"][0]["delta"] for event in events]
+            assert "".join(delta.get("content") or "" for delta in deltas) == "it is four"
+            assert sum("role" in delta for delta in deltas) == 1
+            (failed,) = events[-1]["compute"]["fallbacks"]
+            assert "first_token_s" in failed["error"]
+            await first.hung_up.wait()
+            assert [e.status for e in running.rows(EntryRow)] == ["in_doubt", "settled"]
+            assert events[-1]["compute"]["cost_usd"] == running.spent() / 1e9
+
+
+async def test_a_lost_call_is_made_again_at_another_deployment(tmp_path: Path) -> None:
+    """It may have been billed, so it is an attempt of its own: once for each further place."""
+    async with upstreams(2) as (first, second):
+        models = (
+            f"  - {{name: small, model: openai/x, price: {CHEAP},\n"
+            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
+            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
+        )
+        for each in (first, second):
+            each.replies.append(each.Served(cut_after=0))
+        async with gateway(tmp_path, models) as running:
+            assert (await running.ask("small")).status_code == 502
+            assert len(first.requests) == len(second.requests) == 1
+            first.replies.append(first.Served(cut_after=0))
+            for _ in range(6):
+                assert (await running.ask("small")).status_code == 200
+            entries = running.rows(EntryRow)
+            lost = [e for e in entries if e.status == "in_doubt"]
+            assert [e.attempt for e in entries[:2]] == [0, 1]
+            assert 2 <= len(lost) <= 3
+            assert running.spent() == sum(e.cost_nano_usd for e in entries)

@@ -289,6 +289,18 @@ def test_what_is_shown_can_be_read_again() -> None:
                 ),
                 (
                     "openai/x",
+                    "price: {free: true}, fallbacks: [b]",
+                    ["models[0].fallbacks[0]", "no model 'b'"],
+                    "a fallback that there is not",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, fallbacks: [a]",
+                    ["models[0].fallbacks[0]", "remove it"],
+                    "a model that falls back on itself",
+                ),
+                (
+                    "openai/x",
                     "deployments: [{name: a, price: {usd_per_machine_hour: 1}}]",
                     ["usd_per_machine_hour", "a price per token"],
                     "a deployment paid by the hour",
