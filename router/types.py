@@ -22,6 +22,7 @@ class CallRole(StrEnum):
     JUDGE = "judge"
     VERIFY = "verify"
     AGGREGATE = "aggregate"
+    HEDGE = "hedge"
 
 
 @dataclass(frozen=True, slots=True)

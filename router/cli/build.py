@@ -225,7 +225,7 @@ def _provider(config: Config, model: ModelConfig, providers: Providers) -> Provi
         deployments.append(
             Deployment(served.name, provider, _vendor(upstream_model), price, Breaker(settings))
         )
-    return Pool(model.name, deployments)
+    return Pool(model.name, deployments, hedge_quantile=model.hedge_quantile)
 
 
 def _vendor(model: str) -> str:

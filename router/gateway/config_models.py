@@ -141,6 +141,7 @@ class ModelConfig(Strict):
     breaker: BreakerConfig | None = None
     deployments: tuple[DeploymentConfig, ...] = ()
     fallbacks: tuple[Name, ...] = ()
+    hedge_quantile: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _is_asked_over_the_network(self) -> Self:
@@ -152,6 +153,9 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _has_deployments_that_fit(self) -> Self:
+        if self.hedge_quantile is not None and len(self.deployments) < 2:  # noqa: PLR2004 - the second one
+            message = "the second call goes to another deployment; give the model two at least"
+            raise wrong(message, at=("hedge_quantile",))
         if not self.deployments:
             return self
         for key in ("base_url", "api_key"):

@@ -30,13 +30,15 @@ class Tally:
     charged at its worst case.
 
     ``retries`` is how often the request may still try again, None where it has no budget of its
-    own. ``deployment`` and ``vendor`` say who was asked, where a model has several deployments;
+    own, and ``elsewhere`` a deployment that is asked already. ``deployment`` and ``vendor`` say who
+    was asked, where a model has several deployments;
     ``cost_usd`` and ``price_source`` what it cost there, where the deployment has its own price.
     """
 
     usage: Usage = field(default_factory=Usage)
     final: bool = False
     retries: RetryBudget | None = None
+    elsewhere: str | None = None
     deployment: str = ""
     vendor: str = ""
     cost_usd: Decimal | None = None

@@ -161,7 +161,7 @@ class LiteLLMProvider:
             known = {name: value for name, value in body.items() if name not in self._unknown}
             tally.final = False
             try:
-                async with asyncio.timeout_at(patience.until_s):
+                async with asyncio.timeout_at(patience.until_s()):
                     return await litellm.acompletion(**known, **self._settings)
             except litellm.UnsupportedParamsError as error:
                 tally.settle(Usage())
@@ -178,7 +178,7 @@ class LiteLLMProvider:
     async def _next(self, reply: Any, patience: Patience) -> Any:  # noqa: ANN401 - litellm's objects
         """Give the next piece of a stream, None at its end."""
         try:
-            async with asyncio.timeout_at(patience.until_s):
+            async with asyncio.timeout_at(patience.until_s()):
                 return await anext(reply, None)
         except _failures() as error:
             raise self._translated(error, patience)[0] from error

@@ -20,6 +20,7 @@ from cost_models.money import NANO_PER_USD, to_nano_usd
 from cost_models.types import Usage
 from router.errors import AllowanceExceededError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
+from router.providers.hedging import first_of_two
 from router.providers.usage import extra_bound
 from router.types import CallRecord, CallRole
 
@@ -42,13 +43,16 @@ class Allowance:
 
     ``max_cost_nano_usd`` is whole nano-USD. ``max_calls`` counts the calls of the strategy: one
     for n completions counts once, however the provider serves it. ``max_completion_tokens`` is
-    over all calls. ``deadline`` is in seconds of ``time.monotonic``.
+    over all calls. ``deadline`` is in seconds of ``time.monotonic``. A call that takes
+    ``hedge_after_s`` seconds gets a second one beside it, which the other caps must have room for;
+    None never does that.
     """
 
     max_cost_nano_usd: int | None = None
     max_calls: int | None = None
     max_completion_tokens: int | None = None
     deadline: float | None = None
+    hedge_after_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -128,14 +132,39 @@ class Meter:
         the deadline ends one, and what the provider raises. A later call whose prompt is too long
         for the model does not fit either: what was found before it is kept.
         """
+        after_s = self.allowance.hedge_after_s
         try:
-            with self._flight(request, role) as flight:
-                async with self._in_time():
-                    return await self._provider.sample(flight.request, flight.tally)
+            if after_s is None:
+                return await self._draw(request, role, [])
+            return await self._hedged(request, role, after_s)
         except RequestError as error:
             if error.code == TOO_LONG and any(call.status == "ok" for call in self._landed):
                 raise AllowanceExceededError(str(error)) from error
             raise
+
+    async def _draw(
+        self, request: SampleRequest, role: CallRole, beside: list[_Flight]
+    ) -> tuple[Sample, ...]:
+        """Make one call, elsewhere than those it is made ``beside``, and count it among them."""
+        with self._flight(request, role) as flight:
+            flight.tally.elsewhere = beside[0].tally.deployment if beside else None
+            beside.append(flight)
+            async with self._in_time():
+                return await self._provider.sample(flight.request, flight.tally)
+
+    async def _hedged(
+        self, request: SampleRequest, role: CallRole, after_s: float
+    ) -> tuple[Sample, ...]:
+        """Draw with a second call beside the first if it takes long; both are counted.
+
+        The one that is not taken is cancelled, in doubt at its worst case unless it had ended.
+        """
+        beside: list[_Flight] = []
+        return await first_of_two(
+            self._draw(request, role, beside),
+            lambda: self._draw(request, CallRole.HEDGE, beside),
+            after_s,
+        )
 
     async def stream(
         self, request: SampleRequest, role: CallRole = CallRole.ANSWER

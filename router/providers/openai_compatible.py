@@ -270,7 +270,7 @@ class OpenAICompatibleProvider:
     async def _wait(self, work: Awaitable[T], patience: Patience) -> T:
         """Await ``work`` for as long as there is patience."""
         try:
-            async with asyncio.timeout_at(patience.until_s):
+            async with asyncio.timeout_at(patience.until_s()):
                 return await work
         except TimeoutError as error:
             raise patience.late(self.model, self._shown_url) from error

@@ -7,6 +7,7 @@ Source of the balancing: Mitzenmacher (2001), the power of two choices; the load
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from random import SystemRandom
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from cost_models.types import Usage
 from router.errors import ProviderError, UpstreamUnavailableError
 from router.providers.deployments import NOTHING, DeploymentState, Flight, is_its_fault
 from router.providers.fan_out import draw_each
+from router.providers.hedging import Latencies
 from router.providers.retries import Retries, RetryBudget
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class Pool:
     A call that failed and was certainly not billed moves to another deployment at once, and when
     all were tried it waits and begins anew, for as long as the request's budget of retries lasts
     (``tally.retries``). A call that may have been billed is never made twice here.
+
+    ``hedge_quantile`` in (0, 1) is the share of calls that end before a second one is to be made
+    beside them, None for never; the meter makes it (`router.providers.metered`).
     """
 
     def __init__(
@@ -44,11 +49,14 @@ class Pool:
         deployments: Sequence[Deployment],
         retries: Retries | None = None,
         rng: Random = CHANCE,
+        hedge_quantile: float | None = None,
     ) -> None:
         self.model = model
         self.deployments = tuple(deployments)
         self.retries = retries or Retries()
         self.rng = rng
+        self._hedge_quantile = hedge_quantile
+        self._latencies = Latencies()
 
     def __repr__(self) -> str:
         return f"Pool({self.model!r}, {len(self.deployments)} deployments)"
@@ -62,6 +70,19 @@ class Pool:
     def takes_calls(self) -> bool:
         """False while every deployment is left alone."""
         return any(deployment.breaker.takes_calls for deployment in self.deployments)
+
+    @property
+    def hedges(self) -> bool:
+        """Whether a second call may be made beside one that takes long."""
+        return self._hedge_quantile is not None
+
+    @property
+    def hedge_after_s(self) -> float | None:
+        """Seconds after which a second call is to be made; None for never."""
+        if self._hedge_quantile is None:
+            return None
+        n_free = sum(deployment.breaker.takes_calls for deployment in self.deployments)
+        return self._latencies.quantile(self._hedge_quantile) if n_free > 1 else None
 
     def states(self) -> tuple[DeploymentState, ...]:
         """Say how each deployment does."""
@@ -123,7 +144,10 @@ class Pool:
             deployment = await trip.next()
             try:
                 with Flight(deployment, tally, streamed=False):
-                    return await deployment.provider.sample(request, tally)
+                    began_s = time.monotonic()
+                    samples = await deployment.provider.sample(request, tally)
+                    self._latencies.note(time.monotonic() - began_s)
+                    return samples
             except ProviderError as error:
                 await trip.after(deployment, error)
 
@@ -197,9 +221,11 @@ class _Trip:
             for each in self._pool.deployments
             if each.breaker.takes_calls and each not in self._tried
         ]
-        if len(free) < 2 or self._budget is None or not self._budget.failed_at:  # noqa: PLR2004 - a choice
+        budget, taken = self._budget, self._tally.elsewhere
+        if len(free) < 2 or (taken is None and (budget is None or not budget.failed_at)):  # noqa: PLR2004 - a choice
             return free
-        return [each for each in free if each not in self._budget.failed_at] or free
+        failed = () if budget is None else budget.failed_at
+        return [each for each in free if each.name != taken and each not in failed] or free
 
     def _may_wait(self, wait_s: float) -> bool:
         """Whether a deployment will take calls after a wait."""

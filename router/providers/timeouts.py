@@ -50,31 +50,35 @@ class Patience:
     which the reader of a stream holds it up counts in ``total_s`` alone.
     """
 
-    __slots__ = ("_begun", "_limits", "_phase", "_total_at", "until_s")
+    __slots__ = ("_begun", "_heard", "_limits", "_phase", "_total_at", "_until_s")
 
     def __init__(self, limits: Timeouts, *, streamed: bool) -> None:
         now_s = asyncio.get_running_loop().time()
         self._limits = limits
-        self._begun = False
+        self._begun = self._heard = False
         self._total_at = now_s + limits.total_s
         self._phase = Phase.FIRST_TOKEN if streamed else Phase.TOTAL
-        self.until_s = self._total_at
+        self._until_s = self._total_at
         if streamed:
-            self._wait_until(now_s + limits.first_token_s)
+            self._until_s = min(now_s + limits.first_token_s, self._total_at)
 
     def heard(self, chunk: Chunk) -> None:
-        """Take note of a piece of the reply, once its reader asks for the next one."""
+        """Take note of a piece of the reply."""
         if self._begun or chunk.says_something:
-            self._begun = True
+            self._begun = self._heard = True
+
+    def until_s(self) -> float:
+        """Say until when the wait that begins now may last."""
+        if self._heard:
+            self._heard = False
             self._phase = Phase.BETWEEN_TOKENS
-            self._wait_until(asyncio.get_running_loop().time() + self._limits.between_tokens_s)
+            now_s = asyncio.get_running_loop().time()
+            self._until_s = min(now_s + self._limits.between_tokens_s, self._total_at)
+        return self._until_s
 
     def late(self, model: str, whom: str) -> ProviderTimeoutError:
         """Make the error for a wait that came to its end."""
-        phase = self._phase if self.until_s < self._total_at else Phase.TOTAL
+        phase = self._phase if self._until_s < self._total_at else Phase.TOTAL
         waited_s: float = getattr(self._limits, f"{phase}_s")
         msg = f"{whom} took more than {waited_s:g} s ({phase}_s) to send {WAITED_FOR[phase]}"
         return ProviderTimeoutError(model, msg, phase=phase)
-
-    def _wait_until(self, at_s: float) -> None:
-        self.until_s = min(at_s, self._total_at)

@@ -45,6 +45,11 @@ class Model:
         return self.provider if isinstance(self.provider, Pool) else None
 
     @property
+    def n_at_once(self) -> int:
+        """How many upstream calls one call can become: two where it may be hedged."""
+        return 2 if self.pool is not None and self.pool.hedges else 1
+
+    @property
     def usd_per_million_tokens(self) -> float:
         """A single figure to order models by size: output price, or that of a busy machine."""
         usd = float(self.price.output_usd_per_million_tokens)

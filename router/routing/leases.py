@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from router.providers.retries import RetryBudget
     from router.routing.candidates import Offer
+    from router.routing.catalog import Model
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
 
@@ -113,6 +114,13 @@ class Lease:
             for attempt in self.attempts
         )
 
+    def _hedge_after_s(self, model: Model) -> float | None:
+        """When to ask a second time; never where the request's own cap cut what that needs."""
+        offer = self._offer
+        if model.pool is None or offer.worst_case_nano_usd < offer.uncapped_nano_usd:
+            return None
+        return model.pool.hedge_after_s
+
     def _samplers(self) -> Iterator[Meter]:
         """Make the meter of each stage when its turn comes."""
         for offer in self._offer.parts:
@@ -120,8 +128,9 @@ class Lease:
             spent = sum(meter.cost_nano_usd for meter in self._meters)
             allowance = Allowance(
                 max_cost_nano_usd=max(0, self._offer.worst_case_nano_usd - spent),
-                max_calls=len(offer.calls),
+                max_calls=len(offer.calls) * model.n_at_once,
                 deadline=self._deadline,
+                hedge_after_s=self._hedge_after_s(model),
             )
             meter = Meter(model.provider, model.price, allowance, model.throughput, self._retries)
             self._meters.append(meter)

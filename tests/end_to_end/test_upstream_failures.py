@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -233,3 +234,63 @@ async def test_a_lost_call_is_made_again_at_another_deployment(tmp_path: Path) -
             assert [e.attempt for e in entries[:2]] == [0, 1]
             assert 2 <= len(lost) <= 3
             assert running.spent() == sum(e.cost_nano_usd for e in entries)
+
+
+async def test_a_slow_call_is_hedged_and_both_are_paid(tmp_path: Path) -> None:
+    """The answer comes from the other place; the slow one is hung up on, in doubt at its worst."""
+    async with upstreams(2) as (first, second):
+        models = (
+            f"  - {{name: small, model: openai/x, price: {CHEAP}, hedge_quantile: 0.9,\n"
+            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
+            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
+        )
+        async with gateway(tmp_path, models) as running:
+            for _ in range(20):
+                assert (await running.ask("small")).json()["compute"]["calls"] == 1
+            assert {call.role for call in running.rows(CallRow)} == {"answer"}
+            quick = running.spent()
+            before = [len(each.requests) for each in (first, second)]
+            for each in (first, second):
+                each.replies.append(each.Served(usage=USAGE, delay_s=0.5))
+                each.default = each.Served(usage=USAGE)
+            slow = asyncio.create_task(running.ask("small"))
+            while [len(each.requests) for each in (first, second)] == before:  # noqa: ASYNC110 - another's
+                await asyncio.sleep(0)
+            for each in (first, second):
+                each.replies.clear()
+            told = (await slow).json()["compute"]
+            assert told["calls"] == 2
+            await asyncio.wait(
+                [asyncio.create_task(each.hung_up.wait()) for each in (first, second)],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            (entry,) = running.rows(EntryRow)[20:]
+            lost, hedge = running.rows(CallRow)[20:]
+            assert {(c.role, c.status, c.in_doubt) for c in (lost, hedge)} == {
+                ("answer", "cancelled", True),
+                ("hedge", "ok", False),
+            }
+            assert lost.price_source != hedge.price_source
+            assert entry.held_nano_usd == 2 * max(lost.cost_nano_usd, hedge.cost_nano_usd)
+            assert min(lost.cost_nano_usd, hedge.cost_nano_usd) == CHEAP_NANO_USD
+            assert running.spent() - quick == entry.cost_nano_usd == told["cost_usd"] * 1e9
+
+
+async def test_a_cap_that_holds_no_second_call_is_not_hedged(tmp_path: Path) -> None:
+    """Twice the worst case does not fit: the slow answer is waited for."""
+    async with upstreams(2) as (first, second):
+        models = (
+            f"  - {{name: small, model: openai/x, price: {CHEAP}, hedge_quantile: 0.9,\n"
+            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
+            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
+        )
+        async with gateway(tmp_path, models) as running:
+            for _ in range(20):
+                await running.ask("small")
+            held = running.rows(EntryRow)[-1].held_nano_usd
+            for each in (first, second):
+                each.default = each.Served(usage=USAGE, delay_s=0.2)
+            cap = {"max_cost_usd": (held - 1) / 1e9}
+            told = (await running.ask("small", compute=cap)).json()["compute"]
+            assert told["calls"] == 1
+            assert running.spent() == 21 * CHEAP_NANO_USD

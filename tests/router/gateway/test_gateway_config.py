@@ -289,6 +289,12 @@ def test_what_is_shown_can_be_read_again() -> None:
                 ),
                 (
                     "openai/x",
+                    "price: {free: true}, deployments: [{name: a}], hedge_quantile: 0.9",
+                    ["models[0].hedge_quantile", "give the model two"],
+                    "a hedge without a second place",
+                ),
+                (
+                    "openai/x",
                     "price: {free: true}, fallbacks: [b]",
                     ["models[0].fallbacks[0]", "no model 'b'"],
                     "a fallback that there is not",
