@@ -113,7 +113,6 @@ class ServiceSettings:
     stale_after_s: float = 60.0
 
 
-@dataclass(slots=True)
 @dataclass(frozen=True, slots=True)
 class Unfinished:
     """What a service leaves behind: entries to settle, openings in doubt, alerts to send."""
