@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from faults.gateways import CONFIG, COST, LONG, USAGE, start
+from faults.gateways import CONFIG, COST, LONG, USAGE, start, until
 from faults.proxy import Wire
 from sqlalchemy import event, func, make_url, select
 
@@ -68,6 +68,12 @@ class Load:
                 await asyncio.sleep(0.02)
 
 
+    async def answered(self, phase: str) -> None:
+        """Wait a second and a half, and until a phase has as many answers as there are clients."""
+        await asyncio.sleep(1.5)
+        await until(lambda: sum(self.answers.get(phase, Counter()).values()) >= N_CLIENTS, phase)
+
+
 def memory_mb(pid: int) -> float:
     """Give the resident memory of a process, 0 where the system does not tell."""
     statm = Path(f"/proc/{pid}/statm")
@@ -81,19 +87,20 @@ async def through_an_outage(load: Load, wire: Wire, pid: int) -> float:
     Give the MB by which the process grew while it was away.
     """
     clients = [asyncio.create_task(load.ask_on()) for _ in range(N_CLIENTS)]
-    await asyncio.sleep(1.5)
+    await load.answered("before")
     await wire.cut()
     load.phase = "settling down"
     await asyncio.sleep(0.5)
     load.phase = "away"
     before_mb = memory_mb(pid)
     await asyncio.sleep(DOWN_S)
+    await load.answered("away")
     grown_mb = memory_mb(pid) - before_mb
     load.phase = "coming back"
     await wire.join()
     await asyncio.sleep(1.5)
     load.phase = "back"
-    await asyncio.sleep(1.5)
+    await load.answered("back")
     load.phase = "over"
     await asyncio.gather(*clients)
     return grown_mb
