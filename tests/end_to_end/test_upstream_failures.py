@@ -70,7 +70,7 @@ async def gateway(folder: Path, models: str, more: str = "") -> AsyncIterator[Ga
         "budgets: [{scope: organisation, limit_usd: 1, period: day}]\n" + more
     )
     app = build_app(parse(text, "rheostat.yaml", {}))
-    service: RoutingService = app.state.engine
+    service: RoutingService = app.state.engine.service
     with serving(app) as base_url:
         async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=10) as http:
             yield Gateway(http, service.ledger)
