@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cost_models.errors import PriceConfigError, UnknownPriceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from cost_models.types import Usage
@@ -172,6 +172,12 @@ class PriceBook:
     def with_entries(self, entries: Iterable[DatedPrice]) -> PriceBook:
         """Make a book in which ``entries`` win over the present ones."""
         return PriceBook((*self.entries, *entries))
+
+
+def dearest(prices: Sequence[Price]) -> Price:
+    """Give the price that no one of ``prices``, at least one, is above in any rate."""
+    rates = {name: max(p.rates[name] for p in prices) for name in prices[0].rates}
+    return Price(**rates, free=not any(rates.values()), source="the dearest of its deployments")
 
 
 def differing(price: Price, other: Price) -> dict[str, tuple[Decimal, Decimal]]:

@@ -65,7 +65,27 @@ class ProviderError(RheostatError):
 
 
 class ProviderTimeoutError(ProviderError):
-    """An upstream model did not answer in time."""
+    """An upstream model did not answer in time.
+
+    ``phase`` is what was waited for, as in `router.providers.timeouts.Phase`; None when it was the
+    request's own time that was over.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        phase: str | None = None,
+    ) -> None:
+        self.phase = phase
+        super().__init__(model, message, status=status, retry_after_s=retry_after_s)
+
+
+class UpstreamUnavailableError(ProviderError):
+    """No deployment of a model takes calls now; nothing was sent. Try after ``retry_after_s``."""
 
 
 class OverloadedError(ProviderError):

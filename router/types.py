@@ -24,6 +24,7 @@ class CallRole(StrEnum):
     VERIFY = "verify"
     AGGREGATE = "aggregate"
     EMBED = "embed"
+    HEDGE = "hedge"
 
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -134,6 +135,12 @@ class Chunk:
     finish_reason: str | None = None
     logprobs: Mapping[str, Any] | None = None
 
+    @property
+    def says_something(self) -> bool:
+        """Whether there is more to it than whose turn it is."""
+        said = any(value for name, value in self.delta.items() if name != "role")
+        return said or self.finish_reason is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -210,8 +217,8 @@ class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
     ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
-    said what the call used: it is then charged at its worst case. ``price_source`` and ``provider``
-    are those of another server than the model's, "" for a call of the model.
+    said what the call used: it is then charged at its worst case. ``deployment`` and ``vendor``
+    say who was asked, "" where the model says it all; ``price_source`` names the price used.
     """
 
     model: str
@@ -223,4 +230,5 @@ class CallRecord:
     in_doubt: bool = False
     error: str | None = None
     price_source: str = ""
-    provider: str = ""
+    deployment: str = ""
+    vendor: str = ""

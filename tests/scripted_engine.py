@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cost_models.errors import RheostatError
     from cost_models.rates import RateLimits
+    from router.providers.deployments import DeploymentState
     from router.routing.embeddings import EmbedRequest
     from router.routing.types import ChatRequest
     from storage.outcomes import Grade
@@ -57,6 +58,7 @@ class ScriptedEngine:
     embedding_names: tuple[str, ...] = ()
     embedded: list[EmbedRequest] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    states: list[DeploymentState] = field(default_factory=list)
     commit_s: float = 0.0
     requests: list[ChatRequest] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
@@ -66,6 +68,9 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self.provider = ScriptedProvider(self.script, "small")
+
+    def deployments(self) -> Sequence[DeploymentState]:
+        return self.states
 
     def models(self) -> Sequence[str]:
         return self.model_names

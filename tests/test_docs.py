@@ -16,18 +16,23 @@ import typer
 from router.cli.main import app
 from router.gateway.compute import Compute
 from router.gateway.config import Config
+from router.gateway.config_models import (
+    BreakerConfig,
+    DeploymentConfig,
+    EmbeddingConfig,
+    ModelConfig,
+    PriceChangeConfig,
+    PriceConfig,
+    ThroughputConfig,
+    TimeoutsConfig,
+)
 from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
     CacheConfig,
-    EmbeddingConfig,
-    ModelConfig,
     PacingConfig,
-    PriceChangeConfig,
-    PriceConfig,
     TelemetryConfig,
-    ThroughputConfig,
 )
 from router.gateway.handlers import FORMS, HTTP_CODES
 from router.gateway.strict import CODES
@@ -96,6 +101,9 @@ def headed(text: str, heading: str) -> str:
         (PriceConfig, "Models"),
         (PriceChangeConfig, "Models"),
         (ThroughputConfig, "Models"),
+        (TimeoutsConfig, "Models"),
+        (BreakerConfig, "Models"),
+        (DeploymentConfig, "Models"),
         (BudgetConfig, "Budgets"),
         (AlertsConfig, "Budgets"),
         (PacingConfig, "Budgets"),

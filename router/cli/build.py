@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from cost_models.errors import RheostatError
 from cost_models.pricing import PriceBook, shipped_context_window
 from router.errors import ConfigError
+from router.providers.breaker import Breaker
+from router.providers.deployments import Deployment
+from router.providers.pool import Pool
 from router.providers.registry import Providers
 from router.routing.catalog import Catalog, Model
 from router.strategies.escalation import parse_escalation
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from router.gateway.config import Config
-    from router.gateway.config_parts import ModelConfig
+    from router.gateway.config_models import ModelConfig
     from router.gateway.kept_answers import LedgerAnswers
     from router.gateway.settings import GatewaySettings
     from router.gateway.telemetry import Telemetry, TracedEngine
@@ -133,6 +136,8 @@ def _service(config: Config, catalog: Catalog, ledger: Ledger) -> RoutingService
     settings = ServiceSettings(
         request_timeout_s=config.request_timeout_s,
         budget_wait_s=config.budget_wait_s,
+        max_retries=config.max_retries,
+        max_fallbacks=config.max_fallbacks,
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
@@ -288,14 +293,7 @@ def _embedders(config: Config) -> dict[str, EmbeddingModel]:
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
-    api_key = None if model.api_key is None else model.api_key.get_secret_value()
-    provider = providers.build(
-        model.name,
-        model.model,
-        base_url=model.base_url,
-        api_key=api_key,
-        context_tokens=model.context_tokens,
-    )
+    provider = _provider(config, model, providers)
     context_tokens, max_output_tokens = _windows(model, provider)
     throughput = None if model.throughput is None else model.throughput.to_throughput()
     price = config.price_of(model)
@@ -313,8 +311,37 @@ def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:
         context_tokens=context_tokens,
         max_output_tokens=max_output_tokens,
         simulated=model.is_simulated,
-        vendor=model.model.partition("/")[0],
+        vendor=_vendor(model.model),
+        fallbacks=model.fallbacks,
     )
+
+
+def _provider(config: Config, model: ModelConfig, providers: Providers) -> Provider:
+    """Make the provider of a model, over its deployments where it is asked over the network."""
+    if not model.is_remote:
+        return providers.build(model.name, model.model, context_tokens=model.context_tokens)
+    settings = None if model.breaker is None else model.breaker.to_settings()
+    timeouts = None if model.timeouts is None else model.timeouts.to_timeouts()
+    deployments = []
+    for served in model.served_at:
+        upstream_model = served.model or model.model
+        key = served.api_key
+        provider = providers.build(
+            model.name,
+            upstream_model,
+            base_url=served.base_url,
+            api_key=None if key is None else key.get_secret_value(),
+            timeouts=timeouts,
+        )
+        price = config.deployment_price(model, served) if model.has_own_prices else None
+        deployments.append(
+            Deployment(served.name, provider, _vendor(upstream_model), price, Breaker(settings))
+        )
+    return Pool(model.name, deployments, hedge_quantile=model.hedge_quantile)
+
+
+def _vendor(model: str) -> str:
+    return model.partition("/")[0]
 
 
 def _windows(model: ModelConfig, provider: Provider) -> tuple[int | None, int | None]:

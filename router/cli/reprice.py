@@ -41,7 +41,7 @@ def reprice(
         try:
             told = reprice_ledger(
                 ledger,
-                loaded.price_book(),
+                loaded.repricing_book(),
                 utc_now(),
                 (as_utc(since), as_utc(until)),
                 dry_run=dry_run,

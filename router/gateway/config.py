@@ -21,16 +21,20 @@ from pydantic import (
 )
 
 from cost_models.budgets import Period
-from cost_models.pricing import DatedPrice, Price, PriceBook, shipped_price, slips
+from cost_models.pricing import DatedPrice, Price, PriceBook, dearest, shipped_price, slips
 from router.errors import ConfigError, StrategyConfigError
+from router.gateway.config_models import (
+    DeploymentConfig,  # noqa: TC001 - pydantic reads the module when it runs
+    EmbeddingConfig,  # noqa: TC001
+    ModelConfig,  # noqa: TC001
+)
 from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
     CacheConfig,
-    EmbeddingConfig,
+    Count,
     MachineConfig,
-    ModelConfig,
     Name,
     Number,
     TelemetryConfig,
@@ -68,7 +72,8 @@ class Config(Strict):
     that go to an arm at random, so that logged decisions stay reusable. ``accuracy_target`` and
     ``shadow_price`` (correct answers per USD) are what the policy aims at where a request says
     nothing. Requests may be tagged with ``tags``. ``max_body_bytes`` and ``request_timeout_s``
-    bound each request.
+    bound each request; all its calls together are tried again up to ``max_retries`` times.
+    One whose arm fails is served by another up to ``max_fallbacks`` times.
     """
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
@@ -91,6 +96,8 @@ class Config(Strict):
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
     cache: CacheConfig | None = None
     idempotency_ttl_s: Annotated[Number, Field(gt=0)] = 86_400.0
+    max_retries: Count = 2
+    max_fallbacks: Count = 2
     budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
@@ -157,6 +164,8 @@ class Config(Strict):
         for i, budget in enumerate(self.budgets):
             self._check_scope(i, budget)
         names = {model.name for model in self.models}
+        for i, model in enumerate(self.models):
+            self._check_fallbacks(i, model, names)
         for i, text in enumerate(self.cascades):
             missing = [s.model for s in parse_escalation(text).stages if s.model not in names]
             if missing:
@@ -178,6 +187,9 @@ class Config(Strict):
                     "`machine: {usd_per_hour: ...}` to the file"
                 )
             raise wrong(message, at=("models", i, "price"))
+        if price.owned and model.deployments:
+            message = "deployments are paid by what they use; give the model a price per token"
+            raise wrong(message, at=("models", i, "price"))
         if any(change.to_price().owned != price.owned for change in model.price_changes):
             message = "a model stays paid by machine time, or by what it uses, through its changes"
             raise wrong(message, at=("models", i, "price_changes"))
@@ -190,6 +202,16 @@ class Config(Strict):
         if model.throughput is not None and not price.owned:
             message = "a throughput belongs to a model that is paid by machine time; remove it"
             raise wrong(message, at=("models", i, "throughput"))
+
+    def _check_fallbacks(self, i: int, model: ModelConfig, names: set[str]) -> None:
+        for j, name in enumerate(model.fallbacks):
+            problem = None
+            if name not in names:
+                problem = f"there is no model {name!r}{nearest(name, sorted(names))}"
+            elif name == model.name or name in model.fallbacks[:j]:
+                problem = f"{name!r} is what failed by then; remove it"
+            if problem is not None:
+                raise wrong(problem, at=("models", i, "fallbacks", j))
 
     def _check_scope(self, i: int, budget: BudgetConfig) -> None:
         if problem := self.scope_problem(budget.scope):
@@ -247,6 +269,11 @@ class Config(Strict):
         models = (e for model in self.models for e in self.dated_prices(model))
         return PriceBook((*models, *embeddings))
 
+    def repricing_book(self) -> PriceBook:
+        """Every price of the models whose calls cost the same wherever they are served."""
+        uniform = (model for model in self.models if not model.has_own_prices)
+        return PriceBook(tuple(e for model in uniform for e in self.dated_prices(model)))
+
     def price_slips(self) -> list[str]:
         """Say which prices are so far from the shipped list that a unit was mistaken."""
         told = []
@@ -264,7 +291,17 @@ class Config(Strict):
                     )
         return told
 
+    def deployment_price(self, model: ModelConfig, deployment: DeploymentConfig) -> Price | None:
+        """Price at a deployment: its own, the model's, or that of the shipped price map."""
+        own = deployment.price or model.price
+        return shipped_price(deployment.model or model.model) if own is None else own.to_price()
+
     def _price_of(self, model: ModelConfig) -> Price | None:
+        """Give the price to hold: the dearest of the deployments'; None where one is not known."""
+        if model.has_own_prices:
+            prices = [self.deployment_price(model, each) for each in model.deployments]
+            known = [price for price in prices if price is not None]
+            return dearest(known) if len(known) == len(prices) else None
         if model.price is not None:
             return model.price.to_price()
         if model.local_name is None:

@@ -1,164 +1,62 @@
-"""The parts of the configuration: models with their prices, the machine, budgets, keys."""
+"""The parts of the configuration beside its models: the machine, budgets, alerts, keys."""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date  # noqa: TC003 - pydantic reads it when it runs
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from cost_models.budgets import Budget, Period, zone
-from cost_models.errors import PriceConfigError
-from cost_models.estimates import Throughput
 from cost_models.money import NANO_PER_USD
 from cost_models.plans import HOURS_PER_DAY
-from cost_models.pricing import Price
 from cost_models.rates import RateLimits
 from policies.pacing import Pacing
-from router.gateway.strict import Strict, nearest, wrong
-from router.providers.simulated import PREFIX as SIMULATED_PREFIX
-from router.providers.simulated import SIMULATED_MODELS
-from router.providers.weights import manifest
+from router.gateway.strict import Strict, wrong
 from router.routing.cache import CacheSettings
 from router.routing.signing import signing_key
-from router.routing.types import is_auto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from router.routing.webhook import Webhook
 
-LOCAL = "local/"
-SIMULATED = "simulated/"
 MIN_KEY_LENGTH = 16
 MIN_KEY_VARIETY = 8
 MAX_RATE = 1_000_000_000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 
 
-def _not_bool(value: object) -> object:
+def not_bool(value: object) -> object:
+    """Refuse true and false, which are numbers to Python, where a number is needed."""
     if isinstance(value, bool):
         message = f"a number is needed here, got {str(value).lower()}"
         raise wrong(message)
     return value
 
 
-Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
-Rate = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MAX_RATE)]
+Amount = Annotated[Decimal, BeforeValidator(not_bool), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0)]
+Whole = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=1 << 53)]
+Count = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=100)]
+Rate = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=MAX_RATE)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class PriceConfig(Strict):
-    """What a model charges, in USD; see `cost_models.pricing.Price`."""
-
-    input_usd_per_million_tokens: Amount = Decimal(0)
-    output_usd_per_million_tokens: Amount = Decimal(0)
-    cached_input_usd_per_million_tokens: Amount | None = None
-    cache_write_usd_per_million_tokens: Amount | None = None
-    reasoning_usd_per_million_tokens: Amount | None = None
-    usd_per_request: Amount = Decimal(0)
-    usd_per_machine_hour: Amount = Decimal(0)
-    free: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_price(self) -> Self:
-        try:
-            self.to_price()
-        except PriceConfigError as error:
-            raise wrong(str(error)) from error
-        return self
-
-    def to_price(self) -> Price:
-        """Give the price; raise PriceConfigError when every rate is 0 and ``free`` is not said."""
-        return Price(**self.model_dump(), source="config")
-
-
-class PriceChangeConfig(PriceConfig):
-    """A price that takes the place of the one before on a day, at midnight UTC."""
-
-    valid_from: date
-
-    def to_price(self) -> Price:
-        """Give the price; its source says since when it holds."""
-        rates = self.model_dump(exclude={"valid_from"})
-        return Price(**rates, source=f"config from {self.valid_from.isoformat()}")
 
 
 class MachineConfig(Strict):
     """The owned machine that local models run on."""
 
     usd_per_hour: Annotated[Amount, Field(gt=0)]
-
-
-class ThroughputConfig(Strict):
-    """How fast a local model is; measured at its first use when it is left out."""
-
-    prompt_tokens_per_s: Annotated[Number, Field(gt=0)]
-    completion_tokens_per_s: Annotated[Number, Field(gt=0)]
-    worst_case_slowdown: Annotated[Number, Field(ge=1)] = 4.0
-
-    def to_throughput(self) -> Throughput:
-        """Give the throughput as `cost_models` knows it."""
-        return Throughput(**self.model_dump())
-
-
-class ModelConfig(Strict):
-    """One model: ``name`` is what clients and reports see, ``model`` its litellm form."""
-
-    name: Name
-    model: Annotated[str, Field(min_length=1)]
-    base_url: str | None = Field(default=None, repr=False)
-    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
-    price: PriceConfig | None = None
-    price_changes: tuple[PriceChangeConfig, ...] = ()
-    context_tokens: Whole | None = None
-    max_output_tokens: Whole | None = None
-    throughput: ThroughputConfig | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_not_reserved(cls, name: str) -> str:
-        return _unreserved(name)
-
-    @field_validator("model")
-    @classmethod
-    def _is_known_here(cls, model: str) -> str:
-        for prefix, names in ((LOCAL, manifest()), (SIMULATED, SIMULATED_MODELS)):
-            name = model.removeprefix(prefix)
-            if name != model and name.removeprefix(SIMULATED_PREFIX) not in names:
-                known = [prefix + name for name in names]
-                message = f"there is no model {model!r}{nearest(model, known)}"
-                raise wrong(message)
-        return model
-
-    @field_validator("price_changes")
-    @classmethod
-    def _are_in_order(cls, changes: tuple[PriceChangeConfig, ...]) -> tuple[PriceChangeConfig, ...]:
-        days = [change.valid_from for change in changes]
-        if days != sorted(set(days)):
-            message = "each change needs a later valid_from than the one before"
-            raise wrong(message)
-        return changes
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        return _http(url)
-
-    @property
-    def local_name(self) -> str | None:
-        """Name of the embedded weights, None for a model that runs elsewhere."""
-        return self.model.removeprefix(LOCAL) if self.model.startswith(LOCAL) else None
-
-    @property
-    def is_simulated(self) -> bool:
-        """True for a simulated model."""
-        return self.model.startswith(SIMULATED)
 
 
 class PacingConfig(Strict):
@@ -187,48 +85,6 @@ class PacingConfig(Strict):
             keep_accuracy_target=self.keep_accuracy_target,
             hours=self.hours,
         )
-
-
-class EmbeddingConfig(Strict):
-    """One embedding model: ``name`` is what clients and reports see, ``model`` its litellm form."""
-
-    name: Name
-    model: Annotated[str, Field(min_length=1)]
-    base_url: str | None = Field(default=None, repr=False)
-    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
-    price: PriceConfig | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_not_reserved(cls, name: str) -> str:
-        return _unreserved(name)
-
-    @field_validator("model")
-    @classmethod
-    def _runs_elsewhere(cls, model: str) -> str:
-        if model.startswith((LOCAL, SIMULATED)):
-            message = "embeddings come from upstreams alone; name a model such as openai/NAME"
-            raise wrong(message)
-        return model
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        return _http(url)
-
-
-def _unreserved(name: str) -> str:
-    if is_auto(name):
-        message = f"{name!r} is reserved for routing; give the model another name"
-        raise wrong(message)
-    return name
-
-
-def _http(url: str | None) -> str | None:
-    if url is not None and not is_http(url):
-        message = "an address such as http://127.0.0.1:9000/v1 is needed"
-        raise wrong(message)
-    return url
 
 
 class BudgetConfig(Strict):
@@ -290,14 +146,9 @@ class CacheConfig(Strict):
 class TelemetryConfig(Strict):
     """OpenTelemetry over HTTP; headers and certificates come from its own environment variables."""
 
-    endpoint: Annotated[str, Field(min_length=1)]
+    endpoint: Address
     service_name: Name = "rheostat"
     sample_ratio: Annotated[Number, Field(ge=0, le=1)] = 1.0
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_http(cls, url: str) -> str | None:
-        return _http(url)
 
 
 class AlertsConfig(Strict):
@@ -402,6 +253,16 @@ def is_http(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _address(url: str) -> str:
+    if not is_http(url):
+        message = "an address such as http://127.0.0.1:9000/v1 is needed"
+        raise wrong(message)
+    return url
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 def double_of(names: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cost_models.rates import RateLimits
     from router.gateway.compute import Compute
+    from router.providers.deployments import DeploymentState
     from router.routing.embeddings import Embedded, EmbedRequest
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
@@ -69,6 +70,10 @@ class Engine(Protocol):
 
     async def ready(self) -> list[str]:
         """Name what keeps the engine from serving; never a paid call."""
+        ...
+
+    def deployments(self) -> Sequence[DeploymentState]:
+        """Say how the upstreams do that models are asked at; those of this process are none."""
         ...
 
 

@@ -18,6 +18,7 @@ from router.errors import (
     ProviderError,
     ProviderTimeoutError,
     RequestError,
+    UpstreamUnavailableError,
     WeightsError,
 )
 from router.gateway.dialects import messages_wire
@@ -73,6 +74,7 @@ FORMS: dict[type[RheostatError], Form] = {
     RequestError: Form(400, BAD_REQUEST, "invalid_request"),
     ProviderError: Form(502, UPSTREAM, "upstream_error"),
     ProviderTimeoutError: Form(504, UPSTREAM, "upstream_timeout"),
+    UpstreamUnavailableError: Form(503, UPSTREAM, "upstream_unavailable"),
     OverloadedError: Form(503, SERVER, "overloaded"),
     WeightsError: Form(503, SERVER, "weights_missing"),
     EntryNotFoundError: Form(404, BAD_REQUEST, "entry_not_found"),

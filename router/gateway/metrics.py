@@ -1,6 +1,7 @@
-"""Figures of the HTTP face in Prometheus' text format: requests by route and status, and times.
+"""Figures in Prometheus' text format: requests by route and status, times, and upstreams.
 
-Labels are bounded: routes that are served, and statuses. Nothing of keys, tenants or texts.
+Labels are bounded: routes that are served, statuses, and names of the configuration. Nothing
+of keys, tenants or texts.
 """
 
 from __future__ import annotations
@@ -8,6 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from router.providers.breaker import BreakerState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.providers.deployments import DeploymentState
 
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 MODEL = "/v1/models/{name}"
@@ -59,8 +68,8 @@ class Metrics:
         """Count a configuration that was taken over, or could not be."""
         self._reloads[ok] += 1
 
-    def text(self) -> str:
-        """Give all figures."""
+    def text(self, deployments: Sequence[DeploymentState] = ()) -> str:
+        """Give all figures, with those of the upstreams."""
         lines = [
             "# HELP rheostat_http_requests_in_flight Requests that are being answered.",
             "# TYPE rheostat_http_requests_in_flight gauge",
@@ -85,6 +94,7 @@ class Metrics:
         ]
         for route in sorted(self._buckets):
             lines += self._histogram(route)
+        lines += _upstreams(deployments)
         return "\n".join(lines) + "\n"
 
     def _histogram(self, route: str) -> list[str]:
@@ -100,6 +110,39 @@ class Metrics:
             f"{name}_sum{{{label}}} {self._seconds[route]:.6f}",
             f"{name}_count{{{label}}} {counts[-1]}",
         ]
+
+
+def _upstreams(deployments: Sequence[DeploymentState]) -> list[str]:
+    if not deployments:
+        return []
+    labelled = [(f'model="{d.model}",deployment="{d.name}"', d) for d in deployments]
+    lines = [
+        "# HELP rheostat_upstream_state Whether a deployment is asked: 1 for the state it is in.",
+        "# TYPE rheostat_upstream_state gauge",
+    ]
+    lines += [
+        f'rheostat_upstream_state{{{labels},state="{state}"}} {int(state is each.state)}'
+        for labels, each in labelled
+        for state in BreakerState
+    ]
+    lines += [
+        "# HELP rheostat_upstream_calls_in_flight Calls under way at a deployment.",
+        "# TYPE rheostat_upstream_calls_in_flight gauge",
+    ]
+    lines += [
+        f"rheostat_upstream_calls_in_flight{{{labels}}} {each.n_in_flight}"
+        for labels, each in labelled
+    ]
+    lines += [
+        "# HELP rheostat_upstream_calls_total Calls that a deployment did or failed to do.",
+        "# TYPE rheostat_upstream_calls_total counter",
+    ]
+    lines += [
+        f'rheostat_upstream_calls_total{{{labels},outcome="{outcome}"}} {n}'
+        for labels, each in labelled
+        for outcome, n in (("succeeded", each.n_succeeded), ("failed", each.n_failed))
+    ]
+    return lines
 
 
 def route_of(path: str) -> str:

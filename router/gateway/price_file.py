@@ -8,7 +8,7 @@ from pydantic import RootModel, ValidationError
 
 from router.errors import ConfigError
 from router.gateway.config import read_yaml
-from router.gateway.config_parts import PriceConfig
+from router.gateway.config_models import PriceConfig
 from router.gateway.strict import problems
 
 if TYPE_CHECKING:

@@ -181,6 +181,7 @@ class TracedEngine:
         self.embedding_models = inner.embedding_models
         self.policies = inner.policies
         self.admit = inner.admit
+        self.deployments = inner.deployments
         self.ready = inner.ready
 
     async def answer(self, request: ChatRequest) -> Served:

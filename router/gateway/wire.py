@@ -107,6 +107,15 @@ def to_compute(served: Served) -> dict[str, Any]:
     }
     if served.cached_from is not None:
         told["cached_from"] = served.cached_from
+    if served.failures:
+        told["fallbacks"] = [
+            {
+                "arm": str(failure.arm),
+                "error": failure.error,
+                "cost_usd": failure.cost_nano_usd / NANO,
+            }
+            for failure in served.failures
+        ]
     if served.attempts:
         told["attempts"] = [
             {

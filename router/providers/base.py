@@ -11,8 +11,10 @@ from cost_models.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from decimal import Decimal
 
     from cost_models.pricing import Price
+    from router.providers.retries import RetryBudget
     from router.types import CallRole, Chunk, Message, Sample, SampleRequest
 
 T = TypeVar("T")
@@ -31,10 +33,21 @@ class Tally:
     ``final`` becomes True once the figures are the upstream's last word (also when it answered
     with an error that costs nothing). A call that ends with ``final`` False is in doubt and is
     charged at its worst case.
+
+    ``retries`` is how often the request may still try again, None where it has no budget of its
+    own, and ``elsewhere`` a deployment that is asked already. ``deployment`` and ``vendor`` say who
+    was asked, where a model has several deployments;
+    ``cost_usd`` and ``price_source`` what it cost there, where the deployment has its own price.
     """
 
     usage: Usage = field(default_factory=Usage)
     final: bool = False
+    retries: RetryBudget | None = None
+    elsewhere: str | None = None
+    deployment: str = ""
+    vendor: str = ""
+    cost_usd: Decimal | None = None
+    price_source: str = ""
 
     def settle(self, usage: Usage) -> None:
         """Record the last word on what the call used."""
@@ -45,12 +58,15 @@ class Tally:
 class Provider(Protocol):
     """One model behind one upstream. Retries, fan-out and vendor errors end here.
 
-    ``model`` is the name shown to clients. ``native_n`` is True when one call for n completions
-    is billed for its prompt once.
+    ``model`` is the name shown to clients.
     """
 
     model: str
-    native_n: bool
+
+    @property
+    def native_n(self) -> bool:
+        """True when one call for n completions is billed for its prompt once."""
+        ...
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Give an upper bound of the prompt tokens that ``messages`` are billed as."""

@@ -16,6 +16,7 @@ from router.providers.embeddings import read_vectors
 from router.providers.litellm_provider import LiteLLMProvider, library
 from router.providers.registry import SEPARATOR, ProviderKind, provider_kind
 from router.providers.retries import Retries, UnreachableError
+from router.providers.timeouts import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +126,7 @@ class LiteLLMEmbedder(LiteLLMProvider):
     async def embed(self, request: EmbeddingRequest, tally: Tally) -> tuple[Vector, ...]:
         """Ask for all vectors in one call."""
         tally.settle(Usage())
-        reply = await self._retries.run(lambda: self._ask_vectors(request, tally))
+        reply = await Retries().run(lambda: self._ask_vectors(request, tally))
         return read_vectors(self.model, reply, request, tally)
 
     async def aclose(self) -> None:
@@ -135,13 +136,14 @@ class LiteLLMEmbedder(LiteLLMProvider):
         litellm = await asyncio.to_thread(library)
         settings = {OWN_NAMES.get(name, name): value for name, value in self._settings.items()}
         tally.final = False
+        patience = Patience(self._timeouts, streamed=False)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(patience.until_s()):
                 reply = await litellm.aembedding(
                     model=self._upstream_model, **_fields(request), **settings
                 )
         except Exception as error:
-            translated, answered = self._translated(error)
+            translated, answered = self._translated(error, patience)
             if answered:
                 tally.settle(Usage())
             raise translated from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from cost_models.types import Usage
@@ -11,7 +12,7 @@ from router.errors import ProviderError
 from router.providers.base import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from router.types import Sample, SampleRequest
 
@@ -30,7 +31,7 @@ async def draw_each(
     all. ``tally`` is the sum, and final only when every call's is.
     """
     slots = asyncio.Semaphore(MAX_AT_ONCE)
-    tallies = [Tally(final=True) for _ in range(request.n)]
+    tallies = [Tally(final=True, retries=tally.retries) for _ in range(request.n)]
 
     async def one(i: int) -> tuple[Sample, ...]:
         seed = None if request.seed is None else request.seed + i
@@ -42,9 +43,19 @@ async def draw_each(
     finally:
         tally.usage = sum((each.usage for each in tallies), start=Usage())
         tally.final = all(each.final for each in tallies)
+        _join_origins(tally, tallies)
     errors = [each for each in drawn if isinstance(each, BaseException)]
     unforeseen = next((e for e in errors if not isinstance(e, ProviderError)), None)
     samples = tuple(s for each in drawn if not isinstance(each, BaseException) for s in each)
     if unforeseen is not None or not samples:
         raise unforeseen or errors[0]
     return samples
+
+
+def _join_origins(tally: Tally, tallies: Sequence[Tally]) -> None:
+    """Say of all calls together who was asked and what it cost, where that is known."""
+    tally.deployment = "+".join(sorted({each.deployment for each in tallies if each.deployment}))
+    tally.vendor = next((each.vendor for each in tallies if each.vendor), "")
+    tally.price_source = next((each.price_source for each in tallies if each.price_source), "")
+    costs = [each.cost_usd for each in tallies if each.cost_usd is not None]
+    tally.cost_usd = sum(costs, start=Decimal(0)) if costs else None

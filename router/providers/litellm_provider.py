@@ -17,10 +17,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cost_models.types import Usage
-from router.errors import ProviderError, ProviderTimeoutError, RequestError
+from router.errors import ProviderError, RequestError
 from router.providers import wire
 from router.providers.fan_out import draw_each
-from router.providers.retries import Retries, UnreachableError
+from router.providers.retries import ConnectTimeoutError, UnreachableError
+from router.providers.timeouts import Patience, Phase, Timeouts
 from router.providers.usage import estimated, normalised, prompt_bound
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from router.providers.base import Tally
     from router.types import Chunk, Message, Sample, SampleRequest
 
-DEFAULT_TIMEOUT_S = 600.0
 MAX_SAID_CHARS = 300
 NATIVE_N = frozenset({"openai", "azure"})
 """Vendors that bill n completions of one prompt once."""
@@ -50,7 +50,8 @@ TIMEOUT_STATUS = 408
 class LiteLLMProvider:
     """One model of one vendor; ``upstream_model`` is litellm's form, ``VENDOR/MODEL``.
 
-    ``timeout_s`` bounds a whole call. ``further`` are more arguments of ``acompletion`` that the
+    ``timeouts`` bound a call's phases, in so far as litellm's client of the vendor tells them apart
+    before the reply begins. ``further`` are more arguments of ``acompletion`` that the
     operator sets, such as ``api_version``.
     """
 
@@ -61,22 +62,19 @@ class LiteLLMProvider:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        retries: Retries | None = None,
+        timeouts: Timeouts | None = None,
         further: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.native_n = upstream_model.partition("/")[0] in NATIVE_N
         self._upstream_model = upstream_model
         self._api_key = api_key
-        self._timeout_s = timeout_s
-        self._retries = retries or Retries()
+        self._timeouts = timeouts or Timeouts()
         self._unknown: set[str] = set()
         self._settings = {
             **(further or {}),
             **({"base_url": base_url} if base_url else {}),
             **({"api_key": api_key} if api_key else {}),
-            "timeout": timeout_s,
             "num_retries": 0,
             "max_retries": 0,
         }
@@ -108,12 +106,13 @@ class LiteLLMProvider:
         if request.n != 1:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
-        reply = await self._retries.run(lambda: self._open(request, tally, stream=True))
+        patience = Patience(self._timeouts, streamed=True)
+        reply = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
         try:
-            while (piece := await self._next(reply)) is not None:
+            while (piece := await self._next(reply, patience)) is not None:
                 event = piece.model_dump(exclude_none=True)
                 usage = normalised(event.get("usage")) or usage
                 with self._reading():
@@ -124,6 +123,7 @@ class LiteLLMProvider:
                 texts.append(wire.text_of(chunk.delta.get("reasoning_content")))
                 finished = finished or chunk.finish_reason is not None
                 yield chunk
+                patience.heard(chunk)
         finally:
             await _hang_up(reply)
         if not finished:
@@ -138,7 +138,8 @@ class LiteLLMProvider:
             litellm.in_memory_llm_clients_cache.flush_cache()
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
-        completion = await self._retries.run(lambda: self._open(request, tally, stream=False))
+        patience = Patience(self._timeouts, streamed=False)
+        completion = await self._open(request, tally, patience, stream=False)
         reply = completion.model_dump()
         usage = normalised(reply.get("usage"))
         n_tokens = usage.completion_tokens if usage is not None else 0
@@ -149,18 +150,23 @@ class LiteLLMProvider:
         tally.settle(usage)
         return samples
 
-    async def _open(self, request: SampleRequest, tally: Tally, *, stream: bool) -> Any:  # noqa: ANN401 - litellm's objects
+    async def _open(
+        self, request: SampleRequest, tally: Tally, patience: Patience, *, stream: bool
+    ) -> Any:  # noqa: ANN401 - litellm's objects
         """Send the request, without the sampling fields that the model does not know."""
         litellm = await asyncio.to_thread(library)
         body = wire.to_body(request, self._upstream_model)
         body.pop(OWN_MEANING, None)
+        limits = self._timeouts
+        httpx = importlib.import_module("httpx")
+        body["timeout"] = httpx.Timeout(limits.total_s, connect=limits.connect_s)
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         while True:
             known = {name: value for name, value in body.items() if name not in self._unknown}
             tally.final = False
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout_at(patience.until_s()):
                     return await litellm.acompletion(**known, **self._settings)
             except litellm.UnsupportedParamsError as error:
                 tally.settle(Usage())
@@ -169,7 +175,7 @@ class LiteLLMProvider:
                     raise ProviderError(self.model, self._shown(error), status=400) from error
                 self._unknown |= unknown
             except _failures() as error:
-                translated, answered = self._translated(error)
+                translated, answered = self._translated(error, patience)
                 if answered:
                     tally.settle(Usage())
                 raise translated from error
@@ -190,15 +196,15 @@ class LiteLLMProvider:
                     )
                     raise RequestError(msg, param="messages", code="invalid_value")
 
-    async def _next(self, reply: Any) -> Any:  # noqa: ANN401 - litellm's objects
+    async def _next(self, reply: Any, patience: Patience) -> Any:  # noqa: ANN401 - litellm's objects
         """Give the next piece of a stream, None at its end."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(patience.until_s()):
                 return await anext(reply, None)
         except _failures() as error:
-            raise self._translated(error)[0] from error
+            raise self._translated(error, patience)[0] from error
 
-    def _translated(self, error: Exception) -> tuple[ProviderError, bool]:
+    def _translated(self, error: Exception, patience: Patience) -> tuple[ProviderError, bool]:
         """Give our error for litellm's, and whether it is certain that nothing was billed.
 
         litellm makes up a status where the vendor gave none; only one that came over the wire
@@ -206,12 +212,14 @@ class LiteLLMProvider:
         """
         openai, httpx = importlib.import_module("openai"), importlib.import_module("httpx")
         chain = _chain(error)
-        if any(isinstance(e, httpx.ConnectError | httpx.ConnectTimeout) for e in chain):
+        if any(isinstance(e, httpx.ConnectTimeout) for e in chain):
+            msg = f"no connection to the vendor within {self._timeouts.connect_s:g} s (connect_s)"
+            return ConnectTimeoutError(self.model, msg, phase=Phase.CONNECT), True
+        if any(isinstance(e, httpx.ConnectError) for e in chain):
             msg = "no connection to the vendor; is the address right and the network up?"
             return UnreachableError(self.model, msg), True
         if any(isinstance(e, TimeoutError | openai.APITimeoutError) for e in chain):
-            msg = f"no answer within {self._timeout_s:g} s"
-            return ProviderTimeoutError(self.model, msg), False
+            return patience.late(self.model, "the vendor"), False
         status = getattr(error, "status_code", None)
         answered = any(
             isinstance(e, httpx.HTTPStatusError)

@@ -20,6 +20,7 @@ from cost_models.money import NANO_PER_USD, to_nano_usd
 from cost_models.types import Usage
 from router.errors import AllowanceExceededError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
+from router.providers.hedging import first_of_two
 from router.providers.usage import extra_bound
 from router.types import CallRecord, CallRole
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cost_models.estimates import Throughput
     from cost_models.pricing import Price
     from router.providers.base import OutsideCall, Provider
+    from router.providers.retries import RetryBudget
     from router.types import Chunk, Sample, SampleRequest
 
 T = TypeVar("T")
@@ -42,39 +44,38 @@ class Allowance:
 
     ``max_cost_nano_usd`` is whole nano-USD. ``max_calls`` counts the calls of the strategy: one
     for n completions counts once, however the provider serves it. ``max_completion_tokens`` is
-    over all calls. ``deadline`` is in seconds of ``time.monotonic``.
+    over all calls. ``deadline`` is in seconds of ``time.monotonic``. A call that takes
+    ``hedge_after_s`` seconds gets a second one beside it, which the other caps must have room for;
+    None never does that.
     """
 
     max_cost_nano_usd: int | None = None
     max_calls: int | None = None
     max_completion_tokens: int | None = None
     deadline: float | None = None
+    hedge_after_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One admitted call: the most it can use, at which price, and what it has used.
-
-    ``price_source`` and ``provider`` are "" for a call of the meter's own model.
-    """
+    """One admitted call: the most it can use, at which price, and what it has used."""
 
     model: str
     role: CallRole
     price: Price
     worst: Usage
     worst_nano_usd: int
-    price_source: str = ""
-    provider: str = ""
+    tally: Tally
     started_s: float = field(default_factory=time.monotonic)
-    tally: Tally = field(default_factory=Tally)
 
 
 class Meter:
     """The `Sampler` over one provider at one price, for one request.
 
     ``throughput`` is given for a model on an owned machine: each call is then told to stop at
-    its worst-case machine time. An upstream that uses more than the cap it was given is recorded
-    in full, and the next call is refused if nothing is left.
+    its worst-case machine time. ``retries`` is what the request may still try again, None where
+    each call has a budget of its own. An upstream that uses more than the cap it was given is
+    recorded in full, and the next call is refused if nothing is left.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Meter:
         price: Price,
         allowance: Allowance,
         throughput: Throughput | None = None,
+        retries: RetryBudget | None = None,
     ) -> None:
         if price.owned and throughput is None:
             msg = (
@@ -95,6 +97,7 @@ class Meter:
         self._provider = provider
         self._price = price
         self._throughput = throughput
+        self._retries = retries
         self._in_flight: list[_Flight] = []
         self._landed: list[CallRecord] = []
         self._upstream_s = 0.0
@@ -131,11 +134,11 @@ class Meter:
         the deadline ends one, and what the provider raises. A later call whose prompt is too long
         for the model does not fit either: what was found before it is kept.
         """
+        after_s = self.allowance.hedge_after_s
         try:
-            capped, admitted = self._admitted(request, role)
-            with self._flying(admitted) as flight:
-                async with self._in_time():
-                    return await self._provider.sample(capped, flight.tally)
+            if after_s is None:
+                return await self._draw(request, role, [])
+            return await self._hedged(request, role, after_s)
         except RequestError as error:
             if error.code == TOO_LONG and any(call.status == "ok" for call in self._landed):
                 raise AllowanceExceededError(str(error)) from error
@@ -149,18 +152,36 @@ class Meter:
         """
         worst_nano_usd = to_nano_usd(call.price.worst_case_usd(call.worst))
         self._check_caps(call.worst, worst_nano_usd)
-        admitted = _Flight(
-            call.model,
-            role,
-            call.price,
-            call.worst,
-            worst_nano_usd,
-            price_source=call.price.source,
-            provider=call.provider,
-        )
+        tally = Tally(vendor=call.provider, price_source=call.price.source)
+        admitted = _Flight(call.model, role, call.price, call.worst, worst_nano_usd, tally)
         with self._flying(admitted) as flight:
             async with self._in_time():
                 return await call.make(flight.tally)
+
+    async def _draw(
+        self, request: SampleRequest, role: CallRole, beside: list[_Flight]
+    ) -> tuple[Sample, ...]:
+        """Make one call, elsewhere than those it is made ``beside``, and count it among them."""
+        capped, admitted = self._admitted(request, role)
+        with self._flying(admitted) as flight:
+            flight.tally.elsewhere = beside[0].tally.deployment if beside else None
+            beside.append(flight)
+            async with self._in_time():
+                return await self._provider.sample(capped, flight.tally)
+
+    async def _hedged(
+        self, request: SampleRequest, role: CallRole, after_s: float
+    ) -> tuple[Sample, ...]:
+        """Draw with a second call beside the first if it takes long; both are counted.
+
+        The one that is not taken is cancelled, in doubt at its worst case unless it had ended.
+        """
+        beside: list[_Flight] = []
+        return await first_of_two(
+            self._draw(request, role, beside),
+            lambda: self._draw(request, CallRole.HEDGE, beside),
+            after_s,
+        )
 
     async def stream(
         self, request: SampleRequest, role: CallRole = CallRole.ANSWER
@@ -238,7 +259,8 @@ class Meter:
             if request.max_machine_s is not None:
                 cap_s = min(cap_s, request.max_machine_s)
             request = replace(request, max_machine_s=cap_s)
-        return request, _Flight(self.model, role, self._price, worst, worst_nano_usd)
+        tally = Tally(retries=self._retries)
+        return request, _Flight(self.model, role, self._price, worst, worst_nano_usd, tally)
 
     def _check_caps(self, worst: Usage, worst_nano_usd: int) -> None:
         """Refuse the call unless it fits every cap, with all that was used or is in flight."""
@@ -264,8 +286,9 @@ class Meter:
     def _record(
         self, flight: _Flight, status: str, error: str | None = None, *, in_doubt: bool
     ) -> CallRecord:
-        usage = flight.tally.usage
-        cost_nano_usd = to_nano_usd(flight.price.cost_usd(usage))
+        tally = flight.tally
+        usage, cost_usd = tally.usage, tally.cost_usd
+        cost_nano_usd = to_nano_usd(flight.price.cost_usd(usage) if cost_usd is None else cost_usd)
         if in_doubt and cost_nano_usd <= flight.worst_nano_usd:
             usage, cost_nano_usd = flight.worst, flight.worst_nano_usd
         return CallRecord(
@@ -277,8 +300,9 @@ class Meter:
             status=status,
             in_doubt=in_doubt,
             error=error,
-            price_source=flight.price_source,
-            provider=flight.provider,
+            price_source=tally.price_source or flight.price.source,
+            deployment=tally.deployment,
+            vendor=tally.vendor,
         )
 
     @asynccontextmanager

@@ -13,17 +13,17 @@ import asyncio
 import json
 import re
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from cost_models.types import Usage
-from router.errors import ConfigError, ProviderError, ProviderTimeoutError, RequestError
+from router.errors import ConfigError, ProviderError, RequestError
 from router.providers import wire
 from router.providers.fan_out import draw_each
-from router.providers.retries import Retries, UnreachableError
+from router.providers.retries import ConnectTimeoutError, UnreachableError
+from router.providers.timeouts import Patience, Phase, Timeouts
 from router.providers.usage import estimated, normalised, prompt_bound
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ a closing connection may have been billed, so it could not be sent again."""
 
 MAX_CONNECTIONS = 512
 MAX_REPLY_BYTES = 64 << 20
+ERROR_BODY_S = 5.0
+"""Seconds to wait for what an error says; its status is known by then."""
+
 MAX_SAID_CHARS = 300
 HTTP_OK = 200
 REFUSALS = frozenset({400, 422})
@@ -55,19 +58,6 @@ UNSUPPORTED = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|not permitted", re.IGNORECASE
 )
 DONE = b"[DONE]"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to wait for a connection, for the reply to begin, between its bytes, in all.
-
-    A reply that is not streamed begins when it is complete.
-    """
-
-    connect_s: float = 10.0
-    first_byte_s: float = 300.0
-    between_bytes_s: float = 60.0
-    total_s: float = 600.0
 
 
 class OpenAICompatibleProvider:
@@ -87,7 +77,6 @@ class OpenAICompatibleProvider:
         api_key: str | None = None,
         native_n: bool = True,
         timeouts: Timeouts | None = None,
-        retries: Retries | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -100,7 +89,6 @@ class OpenAICompatibleProvider:
         self._shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._api_key = api_key
         self._timeouts = timeouts or Timeouts()
-        self._retries = retries or Retries()
         self._refused: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
 
@@ -132,12 +120,12 @@ class OpenAICompatibleProvider:
         if request.n != 1:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
-        until_s = self._until_s()
-        response = await self._retries.run(lambda: self._open(request, tally, until_s, stream=True))
+        patience = Patience(self._timeouts, streamed=True)
+        response = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
-        async with response, aclosing(self._events(response, until_s)) as events:
+        async with response, aclosing(self._events(response, patience)) as events:
             async for event in events:
                 self._raise_told(event, tally)
                 reported = normalised(event.get("usage"))
@@ -152,6 +140,7 @@ class OpenAICompatibleProvider:
                 texts.append(wire.text_of(chunk.delta.get("content")))
                 texts.append(wire.text_of(chunk.delta.get("reasoning_content")))
                 yield chunk
+                patience.heard(chunk)
         if not finished:
             raise ProviderError(self.model, "the stream ended before the completion did")
         tally.settle(usage or estimated(request, ["".join(texts)]))
@@ -163,12 +152,10 @@ class OpenAICompatibleProvider:
             await session.close()
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
-        until_s = self._until_s()
-        response = await self._retries.run(
-            lambda: self._open(request, tally, until_s, stream=False)
-        )
+        patience = Patience(self._timeouts, streamed=False)
+        response = await self._open(request, tally, patience, stream=False)
         async with response:
-            body = b"".join([block async for block in self._blocks(response, until_s)])
+            body = b"".join([block async for block in self._blocks(response, patience)])
         with self._reading():
             reply = wire.to_object(body)
         self._raise_told(reply, tally)
@@ -183,23 +170,21 @@ class OpenAICompatibleProvider:
         return samples
 
     async def _open(
-        self, request: SampleRequest, tally: Tally, until_s: float, *, stream: bool
+        self, request: SampleRequest, tally: Tally, patience: Patience, *, stream: bool
     ) -> aiohttp.ClientResponse:
         """Send the request until the server takes its fields; give its reply, status 200."""
         while True:
             body = self._body(request, stream=stream)
             tally.final = False
             try:
-                response = await self._wait(
-                    self._post(body), self._timeouts.first_byte_s, until_s, "to begin its reply"
-                )
+                response = await self._wait(self._post(body), patience)
             except UnreachableError:
                 tally.settle(Usage())
                 raise
             if response.status == HTTP_OK:
                 return response
             async with response:
-                said = await self._error_body(response, until_s)
+                said = await self._error_body(response, patience)
                 tally.settle(Usage())
             field = _refused_field(response.status, said, body)
             if field is None:
@@ -235,8 +220,11 @@ class OpenAICompatibleProvider:
                 self._url, json=body, headers=headers, allow_redirects=False
             )
         except aiohttp.ConnectionTimeoutError as error:
-            msg = f"no connection to {self._shown_url} within {self._timeouts.connect_s:g} s"
-            raise UnreachableError(self.model, f"{msg}; is the address right?") from error
+            msg = (
+                f"no connection to {self._shown_url} within {self._timeouts.connect_s:g} s "
+                "(connect_s); is the address right?"
+            )
+            raise ConnectTimeoutError(self.model, msg, phase=Phase.CONNECT) from error
         except aiohttp.ClientConnectorError as error:
             why = error.os_error.strerror or str(error.os_error)
             msg = f"cannot connect to {self._shown_url}: {why.lower()}; is the server running?"
@@ -245,11 +233,11 @@ class OpenAICompatibleProvider:
             raise self._lost(error) from error
 
     async def _events(
-        self, response: aiohttp.ClientResponse, until_s: float
+        self, response: aiohttp.ClientResponse, patience: Patience
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the JSON objects of a stream of server-sent events up to ``[DONE]``."""
         rest = b""
-        async with aclosing(self._blocks(response, until_s)) as blocks:
+        async with aclosing(self._blocks(response, patience)) as blocks:
             async for block in blocks:
                 *lines, rest = (rest + block).split(b"\n")
                 for line in lines:
@@ -264,41 +252,33 @@ class OpenAICompatibleProvider:
                     yield event
 
     async def _blocks(
-        self, response: aiohttp.ClientResponse, until_s: float
+        self, response: aiohttp.ClientResponse, patience: Patience
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives."""
         n_bytes = 0
-        limit_s = self._timeouts.first_byte_s
-        while block := await self._wait(
-            response.content.readany(), limit_s, until_s, "to go on with its reply"
-        ):
-            limit_s = self._timeouts.between_bytes_s
+        while block := await self._wait(response.content.readany(), patience):
             n_bytes += len(block)
             if n_bytes > MAX_REPLY_BYTES:
                 raise ProviderError(self.model, f"the reply is above {MAX_REPLY_BYTES} bytes")
             yield block
 
-    async def _error_body(self, response: aiohttp.ClientResponse, until_s: float) -> str:
+    async def _error_body(self, response: aiohttp.ClientResponse, patience: Patience) -> str:
         body = b""
-        with suppress(ProviderError):
-            async for block in self._blocks(response, until_s):
-                body += block
+        with suppress(ProviderError, TimeoutError):
+            async with asyncio.timeout(ERROR_BODY_S):
+                async for block in self._blocks(response, patience):
+                    body += block
         return body.decode(errors="replace")
 
-    async def _wait(self, work: Awaitable[T], limit_s: float, until_s: float, doing: str) -> T:
-        """Await ``work`` for at most ``limit_s`` and until ``until_s`` of the loop's clock."""
-        left_s = min(limit_s, until_s - asyncio.get_running_loop().time())
+    async def _wait(self, work: Awaitable[T], patience: Patience) -> T:
+        """Await ``work`` for as long as there is patience."""
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout_at(patience.until_s()):
                 return await work
         except TimeoutError as error:
-            msg = f"waited {max(0.0, left_s):g} s for {self._shown_url} {doing}"
-            raise ProviderTimeoutError(self.model, msg) from error
+            raise patience.late(self.model, self._shown_url) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._lost(error) from error
-
-    def _until_s(self) -> float:
-        return asyncio.get_running_loop().time() + self._timeouts.total_s
 
     def _lost(self, error: Exception) -> ProviderError:
         msg = f"lost the connection to {self._shown_url} ({type(error).__name__})"

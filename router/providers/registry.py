@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from router.providers.base import Provider
     from router.providers.machine import Machine
     from router.providers.simulated import Posed
+    from router.providers.timeouts import Timeouts
 
 SEPARATOR = "/"
 
@@ -54,7 +55,7 @@ class Providers:
         self._questions = tuple(questions)
         self._machine: Machine | None = None
 
-    def build(
+    def build(  # noqa: PLR0913 - what to call, where, and how
         self,
         name: str,
         model: str,
@@ -62,10 +63,12 @@ class Providers:
         base_url: str | None = None,
         api_key: str | None = None,
         context_tokens: int | None = None,
+        timeouts: Timeouts | None = None,
     ) -> Provider:
         """Make the provider of ``model``, shown to clients as ``name``; nothing is contacted.
 
-        ``context_tokens`` is the window of an embedded model, at most what it was trained for.
+        ``context_tokens`` is the window of an embedded model, at most what it was trained for;
+        ``timeouts`` are for one that is asked over the network.
         Raises ConfigError for a model or address that cannot be one, WeightsError for an
         embedded model whose weights are not installed.
         """
@@ -85,10 +88,12 @@ class Providers:
                 OpenAICompatibleProvider,
             )
 
-            return OpenAICompatibleProvider(name, upstream_model, base_url, api_key=api_key)
+            return OpenAICompatibleProvider(
+                name, upstream_model, base_url, api_key=api_key, timeouts=timeouts
+            )
         from router.providers.litellm_provider import LiteLLMProvider  # noqa: PLC0415 - lazy
 
-        return LiteLLMProvider(name, model, base_url=base_url, api_key=api_key)
+        return LiteLLMProvider(name, model, base_url=base_url, api_key=api_key, timeouts=timeouts)
 
     def _local(self, name: str, weights_name: str, context_tokens: int | None) -> Provider:
         from router.providers import weights  # noqa: PLC0415 - only with embedded models

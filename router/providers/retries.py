@@ -1,16 +1,19 @@
-"""Retries where nothing was billed: the upstream was never reached, or it turned the call away."""
+"""Trying again where nothing was billed: how often in one request, and after which wait."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING, TypeVar
 
-from router.errors import ProviderError
+from router.errors import ProviderError, ProviderTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from random import Random
+
+    from router.providers.deployments import Deployment
 
 T = TypeVar("T")
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -21,39 +24,59 @@ class UnreachableError(ProviderError):
     """No connection to the upstream: nothing was sent, so nothing was billed."""
 
 
+class ConnectTimeoutError(UnreachableError, ProviderTimeoutError):
+    """No connection to the upstream in time."""
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """How often one request may still try again, all of its calls together.
+
+    ``failed_at`` are the deployments that failed it: they are the last to be asked again.
+    """
+
+    n_left: int
+    failed_at: set[Deployment] = field(default_factory=set)
+
+    def take(self) -> bool:
+        """Use one of the retries; False when there is none left."""
+        if self.n_left < 1:
+            return False
+        self.n_left -= 1
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """At most ``max_retries`` further attempts, waiting longer each time.
+    """How long to wait before the same upstream is tried again.
 
-    The wait is random between half and all of ``first_wait_s`` doubled at every attempt, and at
-    least what the upstream asks for; an upstream that asks for more than ``max_wait_s`` is not
-    tried again.
+    The wait is random between half and all of ``first_wait_s`` doubled each time, and at least
+    what the upstream asks for; an upstream that asks for more than ``max_wait_s`` is not tried
+    again. ``max_retries`` is for a call that is part of no request with a budget of its own.
     """
 
     max_retries: int = 2
     first_wait_s: float = 0.25
     max_wait_s: float = 8.0
 
-    def wait_s(self, n_tried: int, error: ProviderError) -> float | None:
-        """Seconds to wait after attempt ``n_tried`` >= 1 failed; None to give up."""
-        retried = error.status in RETRIED_STATUSES or isinstance(error, UnreachableError)
-        if not retried or n_tried > self.max_retries:
+    def wait_s(self, n_rounds: int, error: ProviderError, rng: Random = JITTER) -> float | None:
+        """Seconds to wait after all was tried ``n_rounds`` >= 1 times; None to give up."""
+        if error.status not in RETRIED_STATUSES and not isinstance(error, UnreachableError):
             return None
-        backoff_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (n_tried - 1))
         asked_s = error.retry_after_s or 0.0
         if asked_s > self.max_wait_s:
             return None
-        return max(asked_s, backoff_s * JITTER.uniform(0.5, 1.0))
+        backoff_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (n_rounds - 1))
+        return max(asked_s, backoff_s * rng.uniform(0.5, 1.0))
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await ``attempt()`` until it succeeds or its ProviderError is to be raised."""
-        n_tried = 0
-        while True:
+        """Await ``attempt()`` of an upstream's only deployment until it succeeds, or give up."""
+        for n_rounds in range(1, self.max_retries + 1):
             try:
                 return await attempt()
             except ProviderError as error:
-                n_tried += 1
-                wait_s = self.wait_s(n_tried, error)
+                wait_s = self.wait_s(n_rounds, error)
                 if wait_s is None:
                     raise
             await asyncio.sleep(wait_s)
+        return await attempt()

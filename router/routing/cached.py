@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from cost_models.types import Arm, Usage
 from policies.types import Decision
 from router.routing.cache import AnswerCache, CachedAnswer, key_of
-from router.routing.service import RoutingService, whole_chunks
+from router.routing.runs import whole_chunks
+from router.routing.service import RoutingService
 from router.routing.types import Served
 from router.types import Chunk
 from storage.ledger import OpenEntry, SettleEntry

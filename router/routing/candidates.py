@@ -69,10 +69,10 @@ class Offer:
         if self.escalation is not None:
             staged = zip(self.stages, stages_of(self.escalation, task), strict=True)
             return sum(
-                _worst(offer.model, stage.worst_case(task, offer.prompt_tokens))
+                _most(offer.model, stage.worst_case(task, offer.prompt_tokens))
                 for offer, stage in staged
             )
-        return _worst(self.model, self.strategy.worst_case(task, self.prompt_tokens))
+        return _most(self.model, self.strategy.worst_case(task, self.prompt_tokens))
 
 
 def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
@@ -159,7 +159,7 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     task = request.task
     prompt_tokens = model.provider.count_prompt_tokens(task.messages)
     calls = strategy.worst_case(task, prompt_tokens)
-    worst = _worst(model, calls)
+    worst = _most(model, calls)
     first = _worst(model, calls[:1])
     cap = cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
@@ -191,7 +191,7 @@ def _cascade_offer(
     for stage in stages_of(escalation, task):
         offer = _offer(models[stage.arm.model], stage.strategy, request)
         calls = stage.worst_case(task, offer.prompt_tokens)
-        worst = _worst(offer.model, calls)
+        worst = _most(offer.model, calls)
         stages.append(replace(offer, calls=calls, uncapped_nano_usd=worst))
     worst = sum(stage.uncapped_nano_usd for stage in stages)
     cap = cap_nano_usd(request.limits.max_cost_usd)
@@ -223,6 +223,11 @@ def _unfit_cascade(escalation: Escalation, task: Task) -> str | None:
     if escalation.rule is Rule.AGREE and task.answer_kind not in VOTABLE_KINDS:
         return f"answers of kind {task.answer_kind.value!r} cannot be compared"
     return None
+
+
+def _most(model: Model, calls: Sequence[CallBound]) -> int:
+    """Bound what calls can cost, the second ones beside them included."""
+    return _worst(model, calls) * model.n_at_once
 
 
 def _worst(model: Model, calls: Sequence[CallBound]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cost_models.pricing import PriceBook
 from cost_models.types import Arm
+from router.providers.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,7 @@ class Model:
 
     ``context_tokens`` bounds prompt plus completion, ``max_output_tokens`` one completion; None
     when the upstream states no limit. ``vendor`` is who serves it, as the configuration says.
+    ``fallbacks`` are models that serve a request for it when it fails.
     """
 
     name: str
@@ -35,6 +37,17 @@ class Model:
     max_output_tokens: int | None = None
     simulated: bool = False
     vendor: str = ""
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def pool(self) -> Pool | None:
+        """Its deployments, None for a model of this process."""
+        return self.provider if isinstance(self.provider, Pool) else None
+
+    @property
+    def n_at_once(self) -> int:
+        """How many upstream calls one call can become: two where it may be hedged."""
+        return 2 if self.pool is not None and self.pool.hedges else 1
 
     @property
     def usd_per_million_tokens(self) -> float:
@@ -69,6 +82,12 @@ class Catalog:
             for name, model in self.models.items()
         }
         return replace(self, models=models)
+
+    @property
+    def down(self) -> list[str]:
+        """Names of the models whose upstreams are all left alone for now."""
+        pools = ((name, model.pool) for name, model in self.models.items())
+        return [name for name, pool in pools if pool is not None and not pool.takes_calls]
 
     @property
     def arms(self) -> tuple[Arm, ...]:

@@ -30,7 +30,7 @@ from storage.policies import find_policy, policy_in_service, read_policy
 from storage.trials import running_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cost_models.estimates import CallBound
     from policies.artifacts import FittedPolicy
@@ -124,6 +124,21 @@ class Choice:
             for offer in self.offers
         )
         return replace(self, offers=kept)
+
+    def without(self, models: Collection[str], reason: str) -> Choice:
+        """Reject the offers that need one of some models."""
+        kept = tuple(
+            replace(offer, rejected=reason)
+            if offer.rejected is None and any(part.model.name in models for part in offer.parts)
+            else offer
+            for offer in self.offers
+        )
+        return replace(self, offers=kept)
+
+    def reachable(self, down: Collection[str]) -> Choice:
+        """Reject the offers that need a model that is ``down``, unless no other can be picked."""
+        choice = self.without(down, "its upstream is left alone for now")
+        return choice if choice._can_decide() else self  # noqa: SLF001 - of the same class
 
     def plan(self) -> Plan:
         """Show every arm with its predictions, and the decision; it is None where none is left."""

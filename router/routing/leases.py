@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from cost_models.types import Usage
@@ -13,7 +14,9 @@ from storage.ledger import Attempted, Call
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from router.providers.retries import RetryBudget
     from router.routing.candidates import Offer
+    from router.routing.catalog import Model
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
 
@@ -21,12 +24,14 @@ if TYPE_CHECKING:
 class Lease:
     """The right to spend what is held for ``offer`` until ``deadline`` of ``time.monotonic``.
 
-    Each stage of a cascade gets what the stages before it left.
+    Each stage of a cascade gets what the stages before it left. All calls together are tried again
+    as often as ``retries`` says.
     """
 
-    def __init__(self, offer: Offer, deadline: float) -> None:
+    def __init__(self, offer: Offer, deadline: float, retries: RetryBudget | None = None) -> None:
         self._offer = offer
         self._deadline = deadline
+        self._retries = retries
         self._meters: list[Meter] = []
         self._cascade = None if offer.escalation is None else CascadeRun(offer.escalation)
 
@@ -39,6 +44,15 @@ class Lease:
     def meter(self) -> Meter:
         """Give the meter of the whole offer, for one that is no cascade."""
         return next(self._samplers())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time has passed."""
+        return time.monotonic() >= self._deadline
+
+    def another(self, offer: Offer) -> Lease:
+        """Give the right to spend what is held for another offer, in the time that is left."""
+        return Lease(offer, self._deadline, self._retries)
 
     @property
     def calls(self) -> tuple[CallRecord, ...]:
@@ -69,12 +83,12 @@ class Lease:
                 usage=call.usage,
                 cost_nano_usd=call.cost_nano_usd,
                 latency_s=call.latency_s,
-                price_source=call.price_source or offer.model.price.source,
+                price_source=_price_source(call),
                 status=call.status,
                 in_doubt=call.in_doubt,
                 error=call.error,
                 stage=stage,
-                provider=call.provider or offer.model.vendor,
+                provider=call.vendor or offer.model.vendor,
             )
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)
@@ -101,6 +115,13 @@ class Lease:
             for attempt in self.attempts
         )
 
+    def _hedge_after_s(self, model: Model) -> float | None:
+        """When to ask a second time; never where the request's own cap cut what that needs."""
+        offer = self._offer
+        if model.pool is None or offer.worst_case_nano_usd < offer.uncapped_nano_usd:
+            return None
+        return model.pool.hedge_after_s
+
     def _samplers(self) -> Iterator[Meter]:
         """Make the meter of each stage when its turn comes."""
         for offer in self._offer.parts:
@@ -108,9 +129,17 @@ class Lease:
             spent = sum(meter.cost_nano_usd for meter in self._meters)
             allowance = Allowance(
                 max_cost_nano_usd=max(0, self._offer.worst_case_nano_usd - spent),
-                max_calls=len(offer.calls),
+                max_calls=len(offer.calls) * model.n_at_once,
                 deadline=self._deadline,
+                hedge_after_s=self._hedge_after_s(model),
             )
-            meter = Meter(model.provider, model.price, allowance, model.throughput)
+            meter = Meter(model.provider, model.price, allowance, model.throughput, self._retries)
             self._meters.append(meter)
             yield meter
+
+
+def _price_source(call: CallRecord) -> str:
+    """Name the price of a call, and the deployment where the model has several."""
+    if not call.deployment:
+        return call.price_source
+    return f"{call.price_source}, deployment {call.deployment}"

@@ -76,13 +76,13 @@ class Permits:
         """Give the permit of a request that ends, once; None where there is none to end."""
         return self._inside.pop(request.request_id, None)
 
-    async def end(self, request: Limited) -> None:
-        """End a request that used nothing; a permit that the ledger cannot end now lapses."""
+    async def end(self, request: Limited, n_tokens: int = 0) -> None:
+        """End a request that used so many tokens; a permit that cannot be ended now lapses."""
         permit = self.take_out(request)
         if permit is None:
             return
         try:
-            await asyncio.wrap_future(self.ledger.releasing(permit, 0, self.clock()))
+            await asyncio.wrap_future(self.ledger.releasing(permit, n_tokens, self.clock()))
         except LedgerError as error:
             LOG.warning("the permit of request %s is left to lapse: %s", request.request_id, error)
 

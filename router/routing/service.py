@@ -13,24 +13,33 @@ from collections import deque
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cost_models.errors import BudgetExceededError, RheostatError
 from policies.errors import NoAffordableArmError
 from policies.types import Query
-from router.errors import WebhookError
+from router.errors import ProviderError, RequestError, WebhookError
+from router.providers.retries import RetryBudget
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
 from router.routing.embeddings import Embedded, embedding_run
 from router.routing.exemplars import Exemplars
+from router.routing.fallbacks import Failure, alternatives
 from router.routing.leases import Lease
 from router.routing.output_sizes import OutputSizes
 from router.routing.permits import Permits
-from router.routing.scopes import scopes_of
-from router.routing.types import Served, policy_named
+from router.routing.runs import (
+    CLIENT_LEFT,
+    Run,
+    Said,
+    after,
+    scopes_for,
+    told,
+    whole_chunks,
+    with_failures,
+)
+from router.routing.types import Served, is_auto, policy_named
 from router.routing.webhook import event_of
-from router.strategies.direct import Direct
-from router.types import Answer, Chunk, Sample
 from router.verifiers.response_format import with_format
 from storage.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
@@ -40,16 +49,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from cost_models.rates import RateLimits
-    from cost_models.types import Usage
     from policies.types import Decision
-    from router.routing.candidates import Offer
+    from router.providers.deployments import DeploymentState
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
     from router.routing.embeddings import EmbeddingModel, EmbeddingRun, EmbedRequest
     from router.routing.pacing import Pacer
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
-    from router.types import Task
+    from router.strategies.direct import Direct
+    from router.types import Answer, Chunk
     from storage.alerts import Alert
     from storage.forecasts import Outlook
     from storage.ledger import Settlement
@@ -58,7 +67,6 @@ if TYPE_CHECKING:
     from storage.store import Ledger
 
 T = TypeVar("T")
-CLIENT_LEFT = "the client left"
 OPENING_LOST = "the ledger failed while the hold was written"
 MAX_DOUBTFUL = 10_000
 """Openings without an answer to look for later. The first of an outage are kept: only what was
@@ -86,7 +94,10 @@ def utc_now() -> datetime:
 class ServiceSettings:
     """``request_timeout_s`` bounds a request's upstream work from its hold on.
 
-    A request that would fit if what is in flight cost nothing more waits up to ``budget_wait_s``.
+    Its calls that failed and cost nothing are tried again up to ``max_retries`` times in all, and
+    when its arm fails, others serve it, up to ``max_fallbacks`` of them. One that would fit if what
+    is in flight cost nothing more waits up to ``budget_wait_s``.
+
     The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
     conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
     alive; one that was silent for ``stale_after_s`` is dead.
@@ -94,27 +105,12 @@ class ServiceSettings:
 
     request_timeout_s: float = 300.0
     budget_wait_s: float = 30.0
+    max_retries: int = 2
+    max_fallbacks: int = 2
     keep_query_text: bool = True
     store_prompts: bool = False
     heartbeat_s: float = 10.0
     stale_after_s: float = 60.0
-
-
-@dataclass(slots=True)
-class _Run:
-    """One request between its hold and its settlement."""
-
-    request: ChatRequest
-    entry_id: int
-    offer: Offer
-    decision: Decision
-    lease: Lease
-    started_s: float
-
-    @property
-    def task(self) -> Task:
-        """The task, with what was predicted of it."""
-        return replace(self.request.task, difficulty=self.decision.difficulty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +209,9 @@ class RoutingService:
         """
         await self._prepare(request)
         choice = self._consider(self.exemplars.shown(request))
-        status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
+        status = await asyncio.to_thread(
+            self.ledger.budget_status, self.clock(), scopes_for(request)
+        )
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
 
@@ -228,42 +226,49 @@ class RoutingService:
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
         run = await self._begin(request)
-        try:
-            answer = await run.lease.run(run.task)
-        except BaseException as error:
-            await self._settle(run, None, error)
-            raise
-        return await self._finish(run, answer)
+        while True:
+            try:
+                answer = await run.lease.run(run.task)
+            except BaseException as error:
+                following = await self._fall_back(run, error)
+                if following is None:
+                    raise
+                run = following
+            else:
+                return await self._finish(run, answer)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk | Served, None]:
         """Serve one request piece by piece: chunks, then the served request after its commit.
 
-        A plain call streams as the upstream does; any other strategy gives its answer whole.
+        A plain call streams as the upstream does; any other strategy gives its answer whole. An
+        arm that fails before it said anything is replaced by another.
         """
         run = await self._begin(request)
-        strategy, task = run.offer.strategy, run.task
-        try:
-            if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
-                text, refusal, finish_reason, calls = "", "", "stop", False
-                async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
-                    async for chunk in chunks:
-                        text += str(chunk.delta.get("content") or "")
-                        refusal += str(chunk.delta.get("refusal") or "")
-                        calls = calls or bool(chunk.delta.get("tool_calls"))
-                        finish_reason = chunk.finish_reason or finish_reason
+        while True:
+            task, said = run.task, Said()
+            try:
+                if run.streams:
+                    strategy = cast("Direct", run.offer.strategy)
+                    async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
+                        async for chunk in chunks:
+                            for each in said.hear(chunk):
+                                yield each
+                    answer = strategy.answer(task, (said.sample,))
+                    if not said.calls:
+                        answer = with_format(task, answer)
+                else:
+                    answer = await run.lease.run(task)
+                    said.begun = True
+                    for chunk in whole_chunks(answer):
                         yield chunk
-                said = Sample(text, finish_reason, refusal=refusal or None)
-                answer = strategy.answer(task, (said,))
-                if not calls:
-                    answer = with_format(task, answer)
+            except BaseException as error:
+                following = await self._fall_back(run, error, begun=said.begun)
+                if following is None:
+                    raise
+                run = following
             else:
-                answer = await run.lease.run(task)
-                for chunk in whole_chunks(answer):
-                    yield chunk
-        except BaseException as error:
-            await self._settle(run, None, error)
-            raise
-        yield await self._finish(run, answer)
+                yield await self._finish(run, answer)
+                return
 
     def embedding_models(self) -> Sequence[str]:
         """Names of the configured embedding models."""
@@ -286,8 +291,10 @@ class RoutingService:
             raise
         finally:
             cancelled = isinstance(failure, asyncio.CancelledError)
-            settle = run.settlement(entry_id, _told(failure), cancelled=cancelled)
-            settlement = await self.kept(self._write(settle, self._ended(request, run.usage)))
+            settle = run.settlement(entry_id, told(failure), cancelled=cancelled)
+            settlement = await self.kept(
+                self._write(settle, self._ended(request, run.usage.prompt_tokens))
+            )
         return Embedded(
             request_id=request.request_id,
             model=request.model,
@@ -328,10 +335,18 @@ class RoutingService:
         if version is not None and not self.chooser.has(version):
             await asyncio.to_thread(self.chooser.fetch, self.ledger, version)
 
+    def deployments(self) -> Sequence[DeploymentState]:
+        """Say how the upstreams of the models do."""
+        pools = (model.pool for model in self.catalog.models.values())
+        return [state for pool in pools if pool is not None for state in pool.states()]
+
     def _consider(self, request: ChatRequest) -> Choice:
         now = self.clock()
         offered = offers(self.catalog.on(now.date()), request)
-        return self.chooser.consider(request, offered, self._pace(request, now))
+        choice = self.chooser.consider(request, offered, self._pace(request, now))
+        if is_auto(request.model) and (down := self.catalog.down):
+            return choice.reachable(down)
+        return choice
 
     def _pace(self, request: ChatRequest, now: datetime) -> Outlook | None:
         """Give what paces a request; what was spent is read again in the background, if due."""
@@ -340,7 +355,7 @@ class RoutingService:
         if self.pacer.is_due():
             reading = asyncio.to_thread(self._read_spending, self.pacer)
             self._keep(asyncio.ensure_future(reading))
-        return self.pacer.pace(_scopes(request), now)
+        return self.pacer.pace(scopes_for(request), now)
 
     def _read_spending(self, pacer: Pacer) -> None:
         """Read what paced budgets have spent; without the ledger the last figures stay."""
@@ -349,7 +364,7 @@ class RoutingService:
         except LedgerError as error:
             LOG.warning("pacing goes on with older figures: %s", error)
 
-    async def _begin(self, request: ChatRequest) -> _Run:
+    async def _begin(self, request: ChatRequest) -> Run:
         """Hold the worst case of a request; one that is refused gives its permit back."""
         try:
             return await self._admit_to_budgets(request)
@@ -358,38 +373,113 @@ class RoutingService:
                 await self.let_go(request)
             raise
 
-    async def _admit_to_budgets(self, request: ChatRequest) -> _Run:
+    async def _admit_to_budgets(self, request: ChatRequest) -> Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
         What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
         vain, or cannot be served.
         """
-        started_s = time.monotonic()
+        asked_s = time.monotonic()
         await self._prepare(request)
         asked = self.asked(request)
         request = self.exemplars.shown(request)
-        attempt = Attempt(request, self._consider(request))
+        whole = Attempt(request, self._consider(request))
         wait_s, usual_cap = self.settings.budget_wait_s, self._sizes.usual_cap
-        admission = Admission(self._consider, attempt, wait_s, usual_cap)
+        admission = Admission(self._consider, whole, wait_s, usual_cap)
+        try:
+            attempt, decision, entry_id = await self._admit(admission, asked)
+        except NoAffordableArmError as error:
+            await self._refuse(Refusal(asked, str(error)))
+            raise
+        offer = attempt.choice.offer(decision.arm)
+        deadline = time.monotonic() + self.settings.request_timeout_s
+        lease = Lease(offer, deadline, RetryBudget(self.settings.max_retries))
+        return Run(
+            asked,
+            request,
+            attempt.request,
+            entry_id,
+            offer,
+            decision,
+            lease,
+            asked_s=asked_s,
+            started_s=asked_s,
+        )
+
+    async def _admit(
+        self, admission: Admission, asked: Asked, failures: Sequence[Failure] = ()
+    ) -> tuple[Attempt, Decision, int]:
+        """Hold the worst case of the arm that is chosen; give it with the entry's id.
+
+        A first attempt that no budget takes is written down as refused. Raises
+        NoAffordableArmError, RequestError and BudgetExceededError.
+        """
+        attempt = admission.whole
         while True:
-            try:
-                decision = attempt.choice.decide()
-            except NoAffordableArmError as error:
-                await self._refuse(Refusal(asked, str(error)))
-                raise
+            decision = attempt.choice.decide()
+            if failures:
+                decision = after(decision, failures)
             offer = attempt.choice.offer(decision.arm)
             entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
             try:
-                entry_id = await self._open(entry, attempt.wait_s)
+                return attempt, decision, await self._open(entry, attempt.wait_s)
             except BudgetExceededError as error:
                 following = admission.after(attempt, offer, error)
                 if following is None:
-                    await self._refuse(Refusal(asked, str(error), arm=decision.arm, cause=error))
+                    if not failures:
+                        refusal = Refusal(asked, str(error), arm=decision.arm, cause=error)
+                        await self._refuse(refusal)
                     raise
                 attempt = following
-            else:
-                lease = Lease(offer, time.monotonic() + self.settings.request_timeout_s)
-                return _Run(attempt.request, entry_id, offer, decision, lease, started_s)
+
+    async def _fall_back(
+        self, run: Run, error: BaseException, *, begun: bool = False
+    ) -> Run | None:
+        """Settle an attempt that failed and begin the next one; None where there is none to try.
+
+        Only upstreams that failed are replaced, before anything was said, within the request's
+        time, its own cap and every budget.
+        """
+        may = (
+            isinstance(error, ProviderError)
+            and not begun
+            and not run.lease.is_over
+            and len(run.failures) < self.settings.max_fallbacks
+        )
+        settlement = await self._settle(run, None, error, ends=not may)
+        if not may:
+            return None
+        failed = Failure(run.decision.arm, str(error), settlement.cost_nano_usd, run.lease)
+        following = None
+        try:
+            following = await self._another(run, (*run.failures, failed))
+        finally:
+            if following is None:
+                await self.kept(self._permits.end(run.request, run.used_tokens))
+        return following
+
+    async def _another(self, run: Run, failures: tuple[Failure, ...]) -> Run | None:
+        """Begin the attempt after ``failures``; None where no arm is left that fits."""
+        for request, consider in alternatives(self.catalog, run.whole, failures, self._consider):
+            admission = Admission(
+                consider, Attempt(request, consider(request)), 0.0, self._sizes.usual_cap
+            )
+            try:
+                attempt, decision, entry_id = await self._admit(admission, run.asked, failures)
+            except (NoAffordableArmError, RequestError, BudgetExceededError):
+                continue
+            offer = attempt.choice.offer(decision.arm)
+            return replace(
+                run,
+                request=attempt.request,
+                entry_id=entry_id,
+                offer=offer,
+                decision=decision,
+                lease=run.lease.another(offer),
+                started_s=time.monotonic(),
+                failures=failures,
+            )
+        return None
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
@@ -428,7 +518,7 @@ class RoutingService:
         return Asked(
             query=query,
             model_asked=request.model,
-            scopes=_scopes(request),
+            scopes=scopes_for(request),
             end_user=request.user,
             team=request.team,
             tags=request.tags,
@@ -437,27 +527,31 @@ class RoutingService:
             keep_query_text=self.settings.keep_query_text,
         )
 
-    async def _finish(self, run: _Run, answer: Answer) -> Served:
-        latency_s = time.monotonic() - run.started_s
+    async def _finish(self, run: Run, answer: Answer) -> Served:
+        now_s = time.monotonic()
         settlement = await self._settle(run, answer, None)
-        self.chooser.observe(run.decision.arm, latency_s)
+        self.chooser.observe(run.decision.arm, now_s - run.started_s)
         self._sizes.observe(run.decision.arm, run.request, answer, run.lease.calls)
-        return Served(
+        served = Served(
             request_id=run.request.request_id,
             decision=run.decision,
             answer=answer,
             usage=run.lease.usage,
             cost_nano_usd=settlement.cost_nano_usd,
-            latency_s=latency_s,
-            overhead_s=max(0.0, time.monotonic() - run.started_s - run.lease.upstream_s),
+            latency_s=now_s - run.asked_s,
+            overhead_s=max(0.0, time.monotonic() - run.asked_s - run.lease.upstream_s),
             calls=run.lease.calls,
             attempts=run.lease.attempts,
         )
+        return with_failures(served, run.failures) if run.failures else served
 
     async def _settle(
-        self, run: _Run, answer: Answer | None, error: BaseException | None
+        self, run: Run, answer: Answer | None, error: BaseException | None, *, ends: bool = True
     ) -> Settlement:
-        """Write what the run used and free the rest; goes on in the background if cancelled."""
+        """Write what the run used and free the rest; goes on in the background if cancelled.
+
+        With it the request ends, unless another attempt may follow.
+        """
         settle = SettleEntry(
             entry_id=run.entry_id,
             calls=run.lease.ledger_calls(),
@@ -466,17 +560,17 @@ class RoutingService:
             answer_value=answer.value if answer else None,
             confidence=answer.confidence if answer else None,
             complete=answer.complete if answer else False,
-            error=_told(error),
+            error=told(error),
         )
-        ended = self._ended(run.request, run.lease.usage)
+        ended = self._ended(run.request, run.used_tokens) if ends else None
         return await self.kept(self._write(settle, ended))
 
     def _ended(
-        self, request: ChatRequest | EmbedRequest, usage: Usage
+        self, request: ChatRequest | EmbedRequest, n_tokens: int
     ) -> tuple[Permit, int] | None:
         """Give the permit that ends with a request, and the tokens that it used."""
         permit = self._permits.take_out(request)
-        return None if permit is None else (permit, usage.prompt_tokens + usage.completion_tokens)
+        return None if permit is None else (permit, n_tokens)
 
     async def _write(
         self, settle: SettleEntry, ended: tuple[Permit, int] | None = None
@@ -590,42 +684,3 @@ class RoutingService:
         self.exemplars.follow(self.ledger, self.catalog, now)
         self.chooser.judges.follow(self.ledger, self.catalog, now)
         self.chooser.follow(self.ledger)
-
-
-def _scopes(request: ChatRequest) -> tuple[str, ...]:
-    return scopes_of(
-        request.tenant,
-        request.user,
-        team=request.team,
-        tags=request.tags,
-        session=request.session,
-    )
-
-
-def whole_chunks(answer: Answer) -> tuple[Chunk, ...]:
-    """Give a finished answer as the chunks of a stream."""
-    (shown,) = answer.choices[:1] or (Sample(answer.text),)
-    said: dict[str, Any] = {"content": answer.text}
-    if shown.refusal:
-        said = {"refusal": shown.refusal}
-    elif shown.tool_calls:
-        said = {"tool_calls": list(shown.tool_calls)}
-        said |= {"content": answer.text} if answer.text else {}
-    if shown.reasoning:
-        said["reasoning_content"] = shown.reasoning
-    return (
-        Chunk({"role": "assistant", "content": ""}),
-        Chunk(said, logprobs=shown.logprobs),
-        Chunk({}, finish_reason=answer.finish_reason),
-    )
-
-
-def _told(error: BaseException | None) -> str | None:
-    """Say why there is no answer: our own words, or only the kind of a foreign error."""
-    if error is None:
-        return None
-    if isinstance(error, RheostatError):
-        return str(error)
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return CLIENT_LEFT
-    return type(error).__name__

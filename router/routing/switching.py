@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Sequence
 
     from cost_models.rates import RateLimits
+    from router.providers.deployments import DeploymentState
     from router.routing.embeddings import Embedded, EmbedRequest
     from router.routing.service import RoutingService
     from router.routing.types import ChatRequest, Plan
@@ -70,6 +71,10 @@ class SwitchingEngine:
     def embedding_models(self) -> Sequence[str]:
         """Names of the configured embedding models."""
         return self._post.service.embedding_models()
+
+    def deployments(self) -> Sequence[DeploymentState]:
+        """Say how the upstreams of the models do."""
+        return self._post.service.deployments()
 
     async def policies(self) -> Sequence[str]:
         """Versions of the policies that a request can name."""

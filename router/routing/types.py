@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cost_models.types import Arm, Usage
     from policies.types import Decision
+    from router.routing.fallbacks import Failure
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
     from storage.rates import Permit
@@ -115,9 +116,10 @@ class Plan:
 class Served:
     """A served request after its commit: what the client gets and what the ledger holds.
 
-    ``overhead_s`` is wall time spent outside upstream calls. ``attempts`` are the stages that a
-    cascade began, none for any other arm. ``cached_from`` is the request that was answered so
-    before, None for an answer of its own.
+    ``overhead_s`` is wall time spent outside upstream calls. Usage, cost and calls are those of
+    ``failures`` too, the attempts before this one whose upstreams failed. ``attempts`` are the
+    stages that a cascade began, none for any other arm. ``cached_from`` is the request that was
+    answered so before, None for an answer of its own.
     """
 
     request_id: str
@@ -128,6 +130,7 @@ class Served:
     latency_s: float
     overhead_s: float
     calls: tuple[CallRecord, ...] = ()
+    failures: tuple[Failure, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     cached_from: str | None = None
 

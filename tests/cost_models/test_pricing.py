@@ -14,6 +14,7 @@ from cost_models.pricing import (
     DatedPrice,
     Price,
     PriceBook,
+    dearest,
     shipped_context_window,
     shipped_price,
 )
@@ -94,6 +95,22 @@ def test_the_worst_case_is_never_below_the_cost(
         reasoning_usd_per_million_tokens=rates[4],
     )
     assert tariff.cost_usd(usage) <= tariff.worst_case_usd(usage)
+
+
+@given(
+    rates=st.lists(st.tuples(RATES, RATES, RATES, st.none() | RATES), min_size=1, max_size=4),
+    counts=st.tuples(COUNTS, COUNTS, COUNTS),
+)
+def test_the_dearest_price_is_never_below_any(
+    rates: list[tuple[Decimal, Decimal, Decimal, Decimal | None]], counts: tuple[int, int, int]
+) -> None:
+    """Whatever was used, wherever it was served; and it asks for no more than each rate's most."""
+    prices = [Price(a, b, cached, None, reasoning, free=True) for a, b, cached, reasoning in rates]
+    fresh, cached, completion = counts
+    usage = Usage(1, fresh + cached, cached, 0, completion, completion // 3)
+    held = dearest(prices)
+    assert held.cost_usd(usage) >= max(price.cost_usd(usage) for price in prices)
+    assert all(held.rates[name] in {p.rates[name] for p in prices} for name in held.rates)
 
 
 @given(counts=st.lists(st.tuples(COUNTS, COUNTS), min_size=2, max_size=5))

@@ -41,10 +41,12 @@ models:
   - name: small
     model: openai/some-model
     base_url: {upstream}
+    breaker: {{failures: 20}}
     price: {{input_usd_per_million_tokens: 1, output_usd_per_million_tokens: 2}}
   - name: large
     model: openai/large-model
     base_url: {upstream}
+    breaker: {{failures: 20}}
     price: {{input_usd_per_million_tokens: 20, output_usd_per_million_tokens: 40}}
 strategies: [direct]
 cascades: [small|direct then escalate to large|direct until confident 0.8]

@@ -105,10 +105,13 @@ def whole(*, stream: bool, **fields: object) -> Iterator[Any]:
 
 
 def cut(*, by_client: bool) -> Iterator[Any]:
-    """Give a stream that ends early at every event: the usage is the first that says its cost."""
+    """Give a stream that ends early at every event: the usage is the first that says its cost.
+
+    The first event says nothing, and is held back: a client gone then had no byte.
+    """
     for i in range(N_EVENTS):
         known = i == N_EVENTS - 1
-        if by_client and known:
+        if by_client and (known or not i):
             continue
         how = {"stall_after": i} if by_client else {"cut_after": i}
         yield pytest.param(

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Response
 from router.gateway.dependencies import EngineDep
 
 NOT_READY = 503
+SOLE = "default"
+"""What the only deployment of a model is called."""
 
 routes = APIRouter(tags=["health"])
 
@@ -21,9 +23,15 @@ async def live() -> dict[str, Any]:
 
 @routes.get("/readyz")
 async def ready(engine: EngineDep, response: Response) -> dict[str, Any]:
-    """Say whether requests can be served; 503 with the problems otherwise."""
+    """Say whether requests can be served; 503 with the problems otherwise.
+
+    An upstream that fails is shown, and is no reason to take the gateway out of service.
+    """
     problems = await engine.ready()
+    upstreams: dict[str, Any] = {}
+    for each in engine.deployments():
+        upstreams.setdefault(each.model, {})[each.name or SOLE] = each.state
     if problems:
         response.status_code = NOT_READY
-        return {"status": "not ready", "problems": problems}
-    return {"status": "ready"}
+        return {"status": "not ready", "problems": problems, "upstreams": upstreams}
+    return {"status": "ready", "upstreams": upstreams}

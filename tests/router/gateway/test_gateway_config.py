@@ -32,6 +32,7 @@ budgets:
   - {scope: organisation, limit_usd: 5.00, period: day}
 auth: {mode: open}                     # open | keys
 """
+OWN_PRICE = "price: {free: true}, deployments: [{name: a, price: {usd_per_request: 1}}]"
 FREE = "{name: small, model: openai/x, price: {free: true}}"
 
 
@@ -242,6 +243,77 @@ def test_what_is_shown_can_be_read_again() -> None:
             ["models[0].base_url", "http://"],
             id="an address without a scheme",
         ),
+        *(
+            pytest.param(f"models: [{{name: a, model: {model}, {more}}}]", told, id=why)
+            for model, more, told, why in (
+                (
+                    "local/smollm2-135m",
+                    "price: {free: true}, timeouts: {total_s: 1}",
+                    ["models[0].timeouts", "runs in this process"],
+                    "time-outs of a model that runs here",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, timeouts: {connect_s: 0}",
+                    ["models[0].timeouts.connect_s", "greater than 0"],
+                    "no time to connect",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, base_url: 'http://a', deployments: [{name: a}]",
+                    ["models[0].base_url", "move it there"],
+                    "an address beside deployments",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, deployments: [{name: a}, {name: a}]",
+                    ["models[0].deployments", "'a'"],
+                    "two deployments of one name",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, deployments: [{name: a, model: simulated/small}]",
+                    ["models[0].deployments[0].model", "no deployment"],
+                    "a deployment that is simulated",
+                ),
+                (
+                    "openai/unlisted",
+                    "deployments: [{name: a, price: {free: true}}, {name: b}]",
+                    ["models[0].price", "no price is known"],
+                    "a deployment without a price",
+                ),
+                (
+                    "openai/x",
+                    "price_changes: [{valid_from: 2030-01-01, free: true}], " + OWN_PRICE,
+                    ["models[0].deployments[0].price", "cost the same"],
+                    "a price of its own where prices change",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, deployments: [{name: a}], hedge_quantile: 0.9",
+                    ["models[0].hedge_quantile", "give the model two"],
+                    "a hedge without a second place",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, fallbacks: [b]",
+                    ["models[0].fallbacks[0]", "no model 'b'"],
+                    "a fallback that there is not",
+                ),
+                (
+                    "openai/x",
+                    "price: {free: true}, fallbacks: [a]",
+                    ["models[0].fallbacks[0]", "remove it"],
+                    "a model that falls back on itself",
+                ),
+                (
+                    "openai/x",
+                    "deployments: [{name: a, price: {usd_per_machine_hour: 1}}]",
+                    ["usd_per_machine_hour", "a price per token"],
+                    "a deployment paid by the hour",
+                ),
+            )
+        ),
         pytest.param(
             f"models: [{FREE}]\nstrategies: [direkt]",
             ["strategies[0]", "direct"],
@@ -428,3 +500,20 @@ def test_a_paced_budget_gives_its_law() -> None:
     config = read(f"models: [{FREE}]\nbudgets: [{budget}]")
     assert config.paced() == {("organisation", "week"): Pacing(gain=20)}
     assert read(f"models: [{FREE}]").paced() == {}
+
+
+def test_a_model_is_held_at_the_dearest_of_its_deployments() -> None:
+    """Rate by rate; a deployment without a price has the model's, or that of its own model."""
+    config = read(
+        "models: [{name: a, model: openai/x, price: {input_usd_per_million_tokens: 3}, deployments:"
+        " [{name: eu}, {name: us, price: {output_usd_per_million_tokens: 2}}]}]"
+    )
+    (model,) = config.models
+    held = config.price_of(model)
+    assert held.input_usd_per_million_tokens == 3
+    assert held.output_usd_per_million_tokens == 2
+    eu, us = (config.deployment_price(model, each) for each in model.deployments)
+    assert eu is not None
+    assert us is not None
+    assert (eu.output_usd_per_million_tokens, us.input_usd_per_million_tokens) == (0, 0)
+    assert config.repricing_book().entries == ()

@@ -10,6 +10,8 @@ from scripted_engine import ScriptedEngine
 from router.gateway.app import create_app
 from router.gateway.background import serving
 from router.gateway.settings import GatewaySettings
+from router.providers.breaker import BreakerState
+from router.providers.deployments import DeploymentState
 
 if TYPE_CHECKING:
     import httpx
@@ -145,11 +147,14 @@ def test_bad_feedback_is_refused_by_name(
 def test_probes_say_live_and_ready(client: httpx.Client, engine: ScriptedEngine) -> None:
     """Alive is one thing, ready another: problems make it 503 and are listed."""
     assert client.get("/livez").json() == {"status": "live"}
-    assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.get("/readyz").json() == {"status": "ready", "upstreams": {}}
+    engine.states = [DeploymentState("small", "eu", BreakerState.HALF_OPEN, 0, 3, 5)]
+    assert client.get("/readyz").json()["upstreams"] == {"small": {"eu": "half_open"}}
     engine.problems.append("the ledger is gone")
     response = client.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"status": "not ready", "problems": ["the ledger is gone"]}
+    told = response.json()
+    assert (told["status"], told["problems"]) == ("not ready", ["the ledger is gone"])
     assert client.get("/livez").status_code == 200
     assert engine.requests == []
 

@@ -14,7 +14,8 @@ from cost_models.types import Usage
 from router.errors import ProviderError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
 from router.providers.litellm_provider import LiteLLMProvider
-from router.providers.retries import Retries, UnreachableError
+from router.providers.retries import UnreachableError
+from router.providers.timeouts import Timeouts
 from router.types import Message, SampleRequest
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ pytestmark = [
 ]
 
 KEY = "sk-secret-canary-654321"
-QUICK = Retries(max_retries=2, first_wait_s=0.001, max_wait_s=0.05)
 MESSAGES = (Message("user", "how many legs?"),)
 
 
@@ -44,10 +44,8 @@ async def client(
     model: str = "openai/vendor-small",
     **further: Any,  # noqa: ANN401 - any setting
 ) -> AsyncIterator[LiteLLMProvider]:
-    """Connect to the upstream, with quick retries."""
-    provider = LiteLLMProvider(
-        "small", model, base_url=base_url, api_key=KEY, retries=QUICK, **further
-    )
+    """Connect to the upstream."""
+    provider = LiteLLMProvider("small", model, base_url=base_url, api_key=KEY, **further)
     try:
         yield provider
     finally:
@@ -79,8 +77,8 @@ async def test_a_stream_gives_its_pieces_and_its_usage(upstream: Upstream) -> No
     assert tally == Tally(Usage(1, 3, completion_tokens=4), final=True)
 
 
-async def test_errors_carry_status_and_wait_and_only_ours_are_retried(upstream: Upstream) -> None:
-    """429 three times is three attempts and not more; the key never shows."""
+async def test_errors_carry_status_and_wait_and_nothing_is_sent_twice(upstream: Upstream) -> None:
+    """The library's own retries are off; the key never shows."""
     upstream.default = upstream.error(429, f"slow down, {KEY}", **{"Retry-After": "0.01"})
     tally = Tally()
     async with client(upstream.base_url) as provider:
@@ -88,18 +86,18 @@ async def test_errors_carry_status_and_wait_and_only_ours_are_retried(upstream: 
             await provider.sample(asks(), tally)
         assert (told.value.status, told.value.retry_after_s) == (429, 0.01)
         assert KEY not in str(told.value) + repr(provider)
-        assert len(upstream.requests) == 3
+        assert len(upstream.requests) == 1
         assert tally == Tally(final=True)
         upstream.default = upstream.error(500, "broken")
         with pytest.raises(ProviderError, match="broken") as told:
             await provider.sample(asks(), tally)
     assert told.value.status == 500
-    assert len(upstream.requests) == 4
+    assert len(upstream.requests) == 2
 
 
 async def test_what_may_have_been_billed_is_in_doubt(upstream: Upstream) -> None:
     """A malformed reply, a lost connection, a cut stream, a timeout: not tried again."""
-    async with client(upstream.base_url, timeout_s=0.3) as provider:
+    async with client(upstream.base_url, timeouts=Timeouts(total_s=0.3)) as provider:
         for served in (
             upstream.Served(raw=b"<html>oops"),
             upstream.Served(cut_after=0),
@@ -117,8 +115,20 @@ async def test_what_may_have_been_billed_is_in_doubt(upstream: Upstream) -> None
             _ = [chunk async for chunk in provider.stream(asks(), tally)]
         assert not tally.final
         upstream.default = upstream.Served(delay_s=30)
-        with pytest.raises(ProviderTimeoutError):
+        with pytest.raises(ProviderTimeoutError, match="total_s"):
             await provider.sample(asks(), tally)
+
+
+async def test_a_first_token_that_does_not_come_is_a_timeout(upstream: Upstream) -> None:
+    """Its limit is another one than that of the whole; the upstream sees the client hang up."""
+    upstream.default = upstream.Served(texts=("one two",), gap_s=30)
+    tally = Tally()
+    limits = Timeouts(first_token_s=0.5)
+    async with client(upstream.base_url, timeouts=limits) as provider:
+        with pytest.raises(ProviderTimeoutError, match="first_token_s"):
+            _ = [chunk async for chunk in provider.stream(asks(), tally)]
+    assert not tally.final
+    await upstream.hung_up.wait()
 
 
 async def test_an_unreachable_vendor_is_not_in_doubt() -> None:

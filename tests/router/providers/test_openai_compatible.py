@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from cost_models.types import Usage
 from router.errors import ConfigError, ProviderError, ProviderTimeoutError, RequestError
 from router.providers.base import Tally
-from router.providers.openai_compatible import OpenAICompatibleProvider, Timeouts
-from router.providers.retries import Retries, UnreachableError
+from router.providers.openai_compatible import OpenAICompatibleProvider
+from router.providers.retries import UnreachableError
+from router.providers.timeouts import Phase, Timeouts
 from router.types import Message, SampleRequest
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-secret-canary-123456"
-QUICK = Retries(max_retries=2, first_wait_s=0.001, max_wait_s=0.05)
 MESSAGES = (Message("system", "be brief"), Message("user", "how many legs?"))
 
 
@@ -39,9 +39,9 @@ async def client(
     upstream: Upstream,
     **further: Any,  # noqa: ANN401 - any setting
 ) -> AsyncIterator[OpenAICompatibleProvider]:
-    """Connect to the upstream, with quick retries."""
+    """Connect to the upstream."""
     provider = OpenAICompatibleProvider(
-        "small", "vendor-small", upstream.base_url, api_key=KEY, retries=QUICK, **further
+        "small", "vendor-small", upstream.base_url, api_key=KEY, **further
     )
     try:
         yield provider
@@ -236,19 +236,8 @@ async def test_a_missing_usage_is_estimated(upstream: Upstream) -> None:
     assert tally.usage.completion_tokens == 4
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_a_call_that_was_turned_away_is_tried_again(upstream: Upstream, status: int) -> None:
-    """Nothing was billed, so it is safe; the second attempt's usage counts alone."""
-    upstream.replies.append(upstream.error(status, "later"))
-    tally = Tally()
-    async with client(upstream) as provider:
-        await provider.sample(asks(), tally)
-    assert len(upstream.requests) == 2
-    assert tally.usage.n_calls == 1
-
-
-@pytest.mark.parametrize("status", [400, 401, 404, 500])
-async def test_other_errors_are_raised_at_once(upstream: Upstream, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+async def test_errors_are_raised_at_once(upstream: Upstream, status: int) -> None:
     """With the status and the upstream's words; an answer that is an error costs nothing."""
     upstream.default = upstream.error(status, "no such thing")
     tally = Tally()
@@ -260,24 +249,13 @@ async def test_other_errors_are_raised_at_once(upstream: Upstream, status: int) 
     assert tally == Tally(final=True)
 
 
-async def test_retries_end_and_say_when_to_come_back(upstream: Upstream) -> None:
-    """After the last attempt the error carries the upstream's wait."""
+async def test_an_error_carries_the_wait_that_the_upstream_asks_for(upstream: Upstream) -> None:
+    """Whoever tries again can keep it."""
     upstream.default = upstream.error(429, "slow down", **{"Retry-After": "0.01"})
     async with client(upstream) as provider:
         with pytest.raises(ProviderError) as told:
             await provider.sample(asks(), Tally())
     assert (told.value.status, told.value.retry_after_s) == (429, 0.01)
-    assert len(upstream.requests) == 3
-
-
-async def test_a_long_wait_is_the_clients_to_decide(upstream: Upstream) -> None:
-    """An upstream that wants more than the longest wait is not tried again."""
-    upstream.default = upstream.error(429, "slow down", **{"Retry-After": "3600"})
-    async with client(upstream) as provider:
-        with pytest.raises(ProviderError) as told:
-            await provider.sample(asks(), Tally())
-    assert told.value.retry_after_s == 3600
-    assert len(upstream.requests) == 1
 
 
 async def test_an_unreachable_upstream_says_so() -> None:
@@ -285,9 +263,7 @@ async def test_an_unreachable_upstream_says_so() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    provider = OpenAICompatibleProvider(
-        "small", "x", f"http://user:{KEY}@127.0.0.1:{port}/v1", retries=QUICK
-    )
+    provider = OpenAICompatibleProvider("small", "x", f"http://user:{KEY}@127.0.0.1:{port}/v1")
     tally = Tally()
     with pytest.raises(UnreachableError) as told:
         await provider.sample(asks(), tally)
@@ -355,28 +331,85 @@ async def test_a_lost_connection_is_in_doubt_and_not_tried_again(upstream: Upstr
     assert not tally.final
 
 
-@pytest.mark.parametrize(
-    "timeouts",
-    [Timeouts(first_byte_s=0.05), Timeouts(total_s=0.05)],
-    ids=["first byte", "total"],
-)
-async def test_a_slow_reply_is_a_timeout(upstream: Upstream, timeouts: Timeouts) -> None:
-    """The upstream sees the client hang up; what it billed is in doubt."""
+@asynccontextmanager
+async def full_server() -> AsyncIterator[str]:
+    """Give the address of a server that takes no more connections."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - as the library has it
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+async def test_a_connection_that_is_not_taken_is_a_timeout_that_cost_nothing() -> None:
+    """Nothing was sent; the error names the phase and its setting."""
+    tally = Tally()
+    async with full_server() as base_url:
+        provider = OpenAICompatibleProvider(
+            "small", "vendor", base_url, timeouts=Timeouts(connect_s=0.05)
+        )
+        with pytest.raises(ProviderTimeoutError, match="connect_s") as told:
+            await provider.sample(asks(), tally)
+        await provider.aclose()
+    assert isinstance(told.value, UnreachableError)
+    assert told.value.phase == Phase.CONNECT
+    assert tally == Tally(final=True)
+
+
+async def test_a_slow_reply_is_a_timeout(upstream: Upstream) -> None:
+    """One that is not streamed is bounded in all; the upstream sees the client hang up."""
     upstream.default = upstream.Served(delay_s=30)
     tally = Tally()
-    async with client(upstream, timeouts=timeouts) as provider:
-        with pytest.raises(ProviderTimeoutError, match="waited"):
+    limits = Timeouts(first_token_s=0.01, total_s=0.1)
+    async with client(upstream, timeouts=limits) as provider:
+        with pytest.raises(ProviderTimeoutError, match="total_s") as told:
             await provider.sample(asks(), tally)
+    assert told.value.phase == Phase.TOTAL
     assert not tally.final
     await upstream.hung_up.wait()
 
 
-async def test_a_stalled_stream_is_a_timeout(upstream: Upstream) -> None:
-    """The wait between bytes has its own limit."""
-    upstream.default = upstream.Served(texts=("one two",), gap_s=30)
-    async with client(upstream, timeouts=Timeouts(between_bytes_s=0.05)) as provider:
-        with pytest.raises(ProviderTimeoutError):
-            _ = [chunk async for chunk in provider.stream(asks(), Tally())]
+@pytest.mark.parametrize(
+    ("phase", "gap_s", "limits", "heard"),
+    [
+        pytest.param("first_token", 30, Timeouts(first_token_s=0.05), "", id="no first token"),
+        pytest.param(
+            "between_tokens", 0.4, Timeouts(between_tokens_s=0.05), "one", id="no second token"
+        ),
+        pytest.param("total", 30, Timeouts(total_s=0.1), "", id="no end"),
+    ],
+)
+async def test_each_phase_of_a_stream_has_its_limit(
+    upstream: Upstream, phase: str, gap_s: float, limits: Timeouts, heard: str
+) -> None:
+    """A role is no token. The upstream sees the client hang up; what it billed is in doubt."""
+    upstream.default = upstream.Served(texts=("one two",), gap_s=gap_s)
+    tally, text = Tally(), ""
+    told = None
+    async with client(upstream, timeouts=limits) as provider:
+        try:
+            async for chunk in provider.stream(asks(), tally):
+                text += chunk.delta.get("content", "")
+        except ProviderTimeoutError as error:
+            told = error
+    assert told is not None
+    assert f"{phase}_s" in str(told)
+    assert (told.phase, text) == (phase, heard)
+    assert not tally.final
+    await upstream.hung_up.wait()
+
+
+async def test_a_reader_that_is_slow_is_no_slow_upstream(upstream: Upstream) -> None:
+    """The wait for the next token begins when it is asked for."""
+    upstream.default = upstream.Served(texts=("one two three",), gap_s=0.01)
+    limits = Timeouts(first_token_s=5, between_tokens_s=0.2)
+    async with client(upstream, timeouts=limits) as provider:
+        async for _ in provider.stream(asks(), Tally()):
+            await asyncio.sleep(0.25)
 
 
 async def test_a_stream_gives_its_pieces_and_its_usage(upstream: Upstream) -> None:
@@ -429,16 +462,6 @@ async def test_a_garbled_stream_is_an_error_in_doubt(upstream: Upstream, raw: by
         with pytest.raises(ProviderError):
             _ = [chunk async for chunk in provider.stream(asks(), tally)]
     assert not tally.final
-
-
-async def test_a_stream_is_tried_again_only_before_it_begins(upstream: Upstream) -> None:
-    """A turned-away stream is sent again; one that began is not."""
-    upstream.replies.append(upstream.error(503, "busy"))
-    upstream.replies.append(upstream.Served(texts=("a b c",), cut_after=1))
-    async with client(upstream) as provider:
-        with pytest.raises(ProviderError):
-            _ = [chunk async for chunk in provider.stream(asks(), Tally())]
-    assert len(upstream.requests) == 2
 
 
 async def test_leaving_a_stream_early_hangs_up(upstream: Upstream) -> None:

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import ProviderError, ProviderTimeoutError
-from router.providers.retries import Retries, UnreachableError
+from router.providers.retries import Retries, RetryBudget, UnreachableError
 
-RETRIES = Retries(max_retries=3, first_wait_s=0.5, max_wait_s=4.0)
+RETRIES = Retries(first_wait_s=0.5, max_wait_s=4.0)
 
 
-@given(st.integers(1, 3))
-def test_waits_double_with_jitter(n_tried: int) -> None:
+@given(st.integers(1, 5))
+def test_waits_double_with_jitter(n_rounds: int) -> None:
     """Between half and all of the backoff, never above the longest."""
-    wait_s = RETRIES.wait_s(n_tried, ProviderError("m", "busy", status=503))
-    backoff_s = 0.5 * 2 ** (n_tried - 1)
+    wait_s = RETRIES.wait_s(n_rounds, ProviderError("m", "busy", status=503))
+    backoff_s = min(4.0, 0.5 * 2 ** (n_rounds - 1))
     assert wait_s is not None
     assert backoff_s / 2 <= wait_s <= backoff_s
 
@@ -42,4 +42,9 @@ def test_the_upstreams_wait_is_honoured() -> None:
 def test_only_what_was_not_billed_is_tried_again(error: ProviderError, *, retried: bool) -> None:
     """A second attempt at a billed call could break the request's cap."""
     assert (RETRIES.wait_s(1, error) is not None) == retried
-    assert RETRIES.wait_s(4, error) is None
+
+
+def test_a_request_tries_again_so_often_and_no_more() -> None:
+    """Whatever asks, the budget is the request's."""
+    budget = RetryBudget(2)
+    assert [budget.take() for _ in range(4)] == [True, True, False, False]
