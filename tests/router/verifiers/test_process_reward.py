@@ -201,7 +201,7 @@ async def test_a_verdict_is_paid_at_the_servers_own_price(price: str, nano_usd: 
         assert record.cost_nano_usd == nano_usd <= held
         assert record.usage == Usage(n_calls=1, prompt_tokens=100)
         assert (record.model, record.role) == ("process-reward-model", "verify")
-        assert f"http://{record.provider}" == url
+        assert f"http://{record.vendor}" == url
         if held:
             with pytest.raises(AllowanceExceededError):
                 await verifier.verify(TASK, ANSWER, meter(0))
