@@ -12,7 +12,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.
 	pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench faults fuzz trl format lock weights clean
+.PHONY: help audit demo test check docs bench faults fuzz trl format lock weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: $(DEV) ## measure imports, `rheostat --help`, the ledger's requests per s
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python -m benchmarks.gateway
 
+audit: $(DEV) ## known vulnerabilities in what the locks pin; says so where the lists cannot be reached
+	@sh requirements/audit.sh
+
 faults: $(DEV) ## the long form of the tests of faults: crowds, kill -9, a database that goes away
 	RHEOSTAT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
@@ -59,6 +62,7 @@ lock: ## renew the locks from pyproject.toml, needs uv (ARGS=--upgrade for newer
 	@command -v uv >/dev/null || { echo 'error: locks are made with uv; install it: pip install uv' >&2; exit 1; }
 	$(LOCK) --extra dev --output-file requirements/dev.lock $(ARGS)
 	$(LOCK) --extra demo --constraints requirements/dev.lock --output-file requirements/demo.lock $(ARGS)
+	$(LOCK) --extra server --constraints requirements/dev.lock --output-file requirements/server.lock $(ARGS)
 
 clean: ## remove .venv and all that was built; ledgers and weights stay
 	rm -rf .venv site dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -21,12 +21,14 @@ class CallBound:
     """The most that one call can consume.
 
     ``prompt_tokens`` is an upper bound; each of ``n_samples`` completions has at most
-    ``max_tokens`` tokens.
+    ``max_tokens`` tokens. ``own_nano_usd`` is the most that a call to another server than the
+    model's can cost at that server's price; None for a call of the model.
     """
 
     prompt_tokens: int
     max_tokens: int
     n_samples: int = 1
+    own_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ def worst_case_nano_usd(
     """Whole nano-USD to hold for ``calls``: each rounded up, as each is settled."""
     return sum(
         to_nano_usd(price.worst_case_usd(worst_case_usage(call, throughput, native_n=native_n)))
+        if call.own_nano_usd is None
+        else call.own_nano_usd
         for call in calls
     )
 

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 MIN_STAGES = 2
 
 
+def voted_arm(source: Arm, samples: int, least: int, fallback: Arm) -> Arm:
+    """Name a vote that escalates where fewer than ``least`` agree, as an arm.
+
+    ``cascade|vote(MODEL/STRATEGY x5, 3 agree > MODEL/STRATEGY)``.
+    """
+    first, last = (str(arm).replace("|", "/") for arm in (source, fallback))
+    return Arm("cascade", f"vote({first} x{samples}, {least} agree > {last})")
+
+
 class Played(NamedTuple):
     """What came of a cascade on each query, expected over draws; each of shape (n_queries,).
 

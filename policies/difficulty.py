@@ -221,8 +221,10 @@ class DifficultyEstimator(BaseEstimator):
         """Predict ``arms`` (those of the fit if None, others borrow) on ``texts``."""
         check_is_fitted(self)
         wanted = self.arms_ if arms is None else tuple(arms)
-        encoded = encode(texts, self.n_buckets)
-        x = with_ones(self.features_.transform_encoded(encoded))
+        alone = len(texts) == 1
+        x = with_ones(
+            self.features_.transform_one(texts[0]) if alone else self.features_.transform(texts)
+        )
         now = self._compile(wanted)
         quality = sigmoid((x @ now.weights) * now.slope + now.shift)
         tokens = None if self.tokens_ is None else self.tokens_.expect(x, *now.tokens)

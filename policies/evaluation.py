@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 N_RESAMPLES = 1000
 COVERAGE = 0.95
+Z = 1.959963984540054
+"""The normal quantile of (1 + COVERAGE) / 2."""
 N_BINS = 10
 MIN_PROBABILITY = 1e-6
 SUM_TOLERANCE = 1e-6
@@ -140,6 +142,13 @@ def bootstrap_means(values: NDArray[np.float64], seed: int) -> list[Interval]:
     tails = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
     low, high = np.quantile(_resampled(values, seed), tails, axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def normal_mean(values: NDArray[np.float64]) -> Interval:
+    """Give the 95 % interval of a mean of numbers in [0, 1] by the normal approximation."""
+    mean = float(values.mean())
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 1.0
+    return max(0.0, mean - Z * error), min(1.0, mean + Z * error)
 
 
 def bootstrap_lower(values: NDArray[np.float64], level: float, seed: int) -> NDArray[np.float64]:

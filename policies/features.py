@@ -1,4 +1,4 @@
-"""Text to features, cheap enough for the request path: hashed n-grams and surface numbers.
+"""Queries to features, cheap enough for the request path: hashed n-grams and plain numbers.
 
 A text is first *encoded* without any fitted state (counts of hashed n-grams, surface numbers);
 `TextFeatures` then weighs and scales what it learned to expect. Long texts are read at both ends.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
+from math import log1p
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,10 +19,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
+from policies.posing import COUNTS, PLAIN, parted
+from policies.types import AnswerKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from policies.posing import Posing
 
 HEAD_CHARS = 3000
 TAIL_CHARS = 1000
@@ -30,6 +37,8 @@ STEP = np.uint32(16_777_619)  # the FNV-1a prime
 MAX_PARENTHESES = 32
 MAX_NUMBER_LOG10 = 30.0
 MAX_Z = 4.0
+WORDS_KEPT = 50_000
+MAX_KEPT_CHARS = 20
 MIN_SPREAD = 1e-9
 MIN_UNIT = 0.05
 TEXTS_PER_COMPONENT = 4
@@ -98,8 +107,10 @@ MEASURES = (
     "non_ascii_share",
     "distinct_word_share",
 )
-NUMERIC_NAMES: tuple[str, ...] = (*MEASURES, *BYTE_GROUPS, *WORD_GROUPS)
-"""Names of the surface numbers, in the order of their columns. Counts are log(1 + count)."""
+KINDS = tuple(kind for kind in AnswerKind if kind is not AnswerKind.TEXT)
+POSED_NAMES: tuple[str, ...] = (*(f"asked_for_{kind}" for kind in KINDS), *COUNTS)
+NUMERIC_NAMES: tuple[str, ...] = (*MEASURES, *BYTE_GROUPS, *WORD_GROUPS, *POSED_NAMES)
+"""Names of the numbers, in the order of their columns. Counts are log(1 + count)."""
 
 _GROUP_OF_BYTE = np.full(256, len(BYTE_GROUPS), dtype=np.intp)
 for _index, _members in enumerate(BYTE_GROUPS.values()):
@@ -144,14 +155,15 @@ def encode(texts: Iterable[str], n_buckets: int) -> Encoded:
     return Encoded(numeric, sparse.csr_array((counts, buckets, ends), (len(pieces), n_buckets)))
 
 
-def encode_one(text: str, n_buckets: int) -> Pieces:
-    """Encode one text; the same text gives the same pieces in every process."""
+def encode_one(query: str, n_buckets: int) -> Pieces:
+    """Encode one query; the same one gives the same pieces in every process."""
+    text, posing = parted(query)
     shown = text
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         shown = text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
     lower = shown.lower()
     words = WORDS.findall(lower)
-    numeric = _numeric(text, shown, words)
+    numeric = np.concatenate([_numeric(text, shown, words), _posed(posing)])
     hashed = np.concatenate([_word_hashes(words), _char_hashes(lower)])
     half = n_buckets // 2
     n_words = 2 * len(words) - 1 if words else 0
@@ -168,14 +180,19 @@ def _buckets(hashes: NDArray[np.uint32], half: int) -> NDArray[np.intp]:
 
 def _word_hashes(words: Sequence[str]) -> NDArray[np.uint32]:
     """Hash every word and every pair of neighbours; a number counts by its number of digits."""
-    single = np.array(
-        [
-            zlib.crc32((word if not word.isdigit() else "0" * len(word)).encode(errors="replace"))
-            for word in words
-        ],
-        dtype=np.uint32,
-    )
+    single = np.array([_word_hash(word) for word in words], dtype=np.uint32)
     return np.concatenate([single, single[:-1] * STEP ^ single[1:]])
+
+
+def _word_hash(word: str) -> int:
+    return _kept_hash(word) if len(word) <= MAX_KEPT_CHARS else _new_hash(word)
+
+
+def _new_hash(word: str) -> int:
+    return zlib.crc32((word if not word.isdigit() else "0" * len(word)).encode(errors="replace"))
+
+
+_kept_hash = lru_cache(maxsize=WORDS_KEPT)(_new_hash)
 
 
 def _char_hashes(lower: str) -> NDArray[np.uint32]:
@@ -238,6 +255,17 @@ def _numeric(text: str, shown: str, words: Sequence[str]) -> NDArray[np.float64]
     return np.concatenate([measures, np.log1p(by_group[:-1]), np.log1p(by_word)])
 
 
+def _posed(posing: Posing) -> NDArray[np.float64]:
+    """Give the numbers named by POSED_NAMES; those of the kind are NaN where none was declared."""
+    if posing is PLAIN:
+        return _PLAINLY
+    kinds = [np.nan if posing.kind is None else float(kind == posing.kind) for kind in KINDS]
+    return np.array([*kinds, *(log1p(getattr(posing, name)) for name in COUNTS)])
+
+
+_PLAINLY = np.array([np.nan] * len(KINDS) + [0.0] * len(COUNTS))
+
+
 def _log10(number: str) -> float:
     return min(MAX_NUMBER_LOG10, float(np.log10(1.0 + min(float(number), 1e30))))
 
@@ -271,17 +299,32 @@ def spherical_clusters(
 
 def unit_rows(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale rows to unit length; rows near zero stay there."""
-    return np.asarray(
-        points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_SPREAD)
-    )
+    length = np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
+    return np.asarray(points / np.maximum(length, MIN_SPREAD))
+
+
+def _mean_and_scale(numeric: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Mean and spread of each column where it is known; shapes (n_numeric,).
+
+    A text's own number that never varied keeps its unit: it may tell an odd text. How queries are
+    posed differs between a file and its users, so what never varied there tells nothing.
+    """
+    known = ~np.isnan(numeric)
+    n_known = np.maximum(1, known.sum(axis=0))
+    mean = np.nansum(numeric, axis=0) / n_known
+    spread = np.sqrt(np.nansum((numeric - mean) ** 2, axis=0) / n_known)
+    alike = np.ones(numeric.shape[1])
+    alike[-len(POSED_NAMES) :] = np.inf
+    return mean, np.where(spread > MIN_SPREAD, spread, alike)
 
 
 class TextFeatures(TransformerMixin, BaseEstimator):
     """Scikit-learn transformer: texts to dense features, numbers first and then topics.
 
-    Columns are ``NUMERIC_NAMES``, standardised and cut at +-4, then ``n_components`` (or fewer,
-    for few texts) principal directions of the TF-IDF weighted n-grams (latent semantic analysis,
-    Deerwester et al. 1990), scaled so that the strongest has unit variance, then soft memberships
+    Columns are ``NUMERIC_NAMES``, standardised, cut at +-4 and 0 where unknown, then
+    ``n_components`` (or fewer, for few texts) principal directions of the TF-IDF weighted n-grams
+    (latent semantic analysis, Deerwester et al. 1990), scaled so that the strongest has unit
+    variance, then soft memberships
     in clusters of texts with alike directions (spherical k-means, Dhillon and Modha 2001), three
     clusters for four directions: queries of one subject share their outcomes.
 
@@ -321,9 +364,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):
     def fit_encoded(self, encoded: Encoded) -> TextFeatures:
         """Learn from encoded texts."""
         n_texts = encoded.numeric.shape[0]
-        self.mean_ = encoded.numeric.mean(axis=0)
-        spread = encoded.numeric.std(axis=0)
-        self.scale_ = np.where(spread > MIN_SPREAD, spread, 1.0)
+        self.mean_, self.scale_ = _mean_and_scale(encoded.numeric)
         frequency = np.bincount(encoded.counts.indices, minlength=self.n_buckets)
         self.idf_ = np.log((1.0 + n_texts) / (1.0 + frequency)) + 1.0
         weighted = self._weighted(encoded.counts)
@@ -348,9 +389,26 @@ class TextFeatures(TransformerMixin, BaseEstimator):
 
     def transform_encoded(self, encoded: Encoded) -> NDArray[np.float64]:
         """Give the features of encoded texts, shape (n, n_features)."""
-        numeric = (encoded.numeric - self.mean_) / self.scale_
+        numeric = np.nan_to_num((encoded.numeric - self.mean_) / self.scale_)
         topics = self._weighted(encoded.counts) @ self.directions_ - self.centre_
         return np.hstack([numeric.clip(-MAX_Z, MAX_Z), topics, self._members(topics)])
+
+    def transform_one(self, query: str) -> NDArray[np.float64]:
+        """Give the features of one query, shape (1, n_features), as `transform` but for rounding.
+
+        Without the sparse matrices of a batch, which cost more than the arithmetic.
+        """
+        check_is_fitted(self)
+        pieces = encode_one(query, self.n_buckets)
+        numeric = (pieces.numeric - self.mean_) / self.scale_
+        numeric[np.isnan(numeric)] = 0.0
+        values = (1.0 + np.log(pieces.counts)) * self.idf_[pieces.buckets]
+        middle = int(np.searchsorted(pieces.buckets, self.n_buckets // 2))
+        for half in (slice(middle), slice(middle, None)):
+            values[half] /= max(float(np.sqrt(values[half] @ values[half])), MIN_SPREAD)
+        topics = (values @ self.directions_[pieces.buckets] - self.centre_)[None, :]
+        near = np.minimum(np.maximum(numeric, -MAX_Z), MAX_Z)[None, :]
+        return np.concatenate([near, topics, self._members(topics)], axis=1)
 
     def _members(self, topics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Soft membership in each cluster, adding up to CLUSTER_SCALE."""

@@ -119,6 +119,7 @@ class GroupRelativePolicy(UtilityPolicy):
             return by_rule
         feasible = forecast.feasible(limits)
         kept = self._let_through(forecast, self._kept(forecast, feasible), forecast.quality)
+        kept = self._above_floor(forecast, kept, forecast.quality)
         drawn = softmax(logits, kept)
         explored = feasible / np.maximum(1, feasible.sum(axis=1, keepdims=True))
         learned = (1.0 - self.epsilon) * drawn + self.epsilon * explored

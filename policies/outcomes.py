@@ -16,6 +16,7 @@ import numpy as np
 
 from cost_models.types import Arm
 from policies.errors import OutcomeError, OutcomeWarning
+from policies.posing import Posing, posed
 from policies.reading import Read, read_columns
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-TEXT_COLUMNS = ("query_id", "query", "model", "strategy", "answer", "gold", "task")
+TEXT_COLUMNS = ("query_id", "query", "posing", "model", "strategy", "answer", "gold", "task")
 NUMBER_COLUMNS = (
     "correct",
     "score",
@@ -78,7 +79,7 @@ class OutcomeTable:
     query_ids : tuple of str, length n_queries
         In the order of their first rows.
     queries : tuple of str, length n_queries
-        Their texts.
+        Their texts, each with its posing (see `policies.posing`).
     arms : tuple of Arm, length n_arms
         Sorted.
     """
@@ -93,10 +94,11 @@ class OutcomeTable:
     _arm: NDArray[np.intp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ids, texts = self.texts["query_id"], self.texts["query"]
+        ids, texts, posing = (self.texts[name] for name in ("query_id", "query", "posing"))
         first: dict[str, str] = {}
-        for query_id, text in zip(ids, texts, strict=True):
-            first.setdefault(query_id or "", text or "")
+        for query_id, text, told in zip(ids, texts, posing, strict=True):
+            if (query_id or "") not in first:
+                first[query_id or ""] = posed(text or "", told or "")
         pairs = list(zip(self.texts["model"], self.texts["strategy"], strict=True))
         of_pair = {pair: Arm(pair[0] or "", pair[1] or "") for pair in set(pairs)}
         arms = tuple(sorted(of_pair.values()))
@@ -257,6 +259,7 @@ def _checked(read: Read, tasks: Sequence[str] = ()) -> OutcomeTable:
         name: _numbers(read, name) if name in columns else np.full(n_rows, np.nan)
         for name in NUMBER_COLUMNS
     }
+    _check_posing(read, texts["posing"])
     _drop_broken_meters(read, numbers)
     _check_ranges(read, numbers)
     _check_unique(source, texts, numbers["sample_index"], read.rows)
@@ -328,6 +331,15 @@ def _number(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
         word = value.strip().lower()
         return WORDS[word] if word in WORDS else float(word)
     return float(value)
+
+
+def _check_posing(read: Read, posing: Sequence[str | None]) -> None:
+    for told in dict.fromkeys(posing):
+        try:
+            Posing.parse(told or "")
+        except ValueError as error:
+            row = read.rows[posing.index(told)]
+            raise OutcomeError(read.source, str(error), row=row, column="posing") from error
 
 
 def _drop_broken_meters(read: Read, numbers: Mapping[str, NDArray[np.float64]]) -> None:

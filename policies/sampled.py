@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cost_models.types import Arm
-from policies.cascades import Played
+from policies.cascades import Played, voted_arm
 from policies.combinatorics import chances_of_best, leading
 from policies.derived import by_query, drawn_at_once, tally, usd_per_prompt_token
 
@@ -111,9 +111,8 @@ class Escalation:
 
     @property
     def arm(self) -> Arm:
-        """Name of it as an arm, ``cascade|vote(MODEL/STRATEGY x5, 3 agree > MODEL/STRATEGY)``."""
-        source, fallback = (str(arm).replace("|", "/") for arm in self.stages)
-        return Arm("cascade", f"vote({source} x{self.samples}, {self.least} agree > {fallback})")
+        """Name of it as an arm, see `voted_arm`."""
+        return voted_arm(self.source, self.samples, self.least, self.fallback)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

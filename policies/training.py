@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # sh
 from policies.artifacts import FittedPolicy, assemble
 from policies.cross_validation import CrossValidation
 from policies.difficulty import canonical_order, check_outcomes
-from policies.evaluation import baselines, calibration, column_means, replay
+from policies.evaluation import baselines, calibration, column_means, normal_mean, replay
 from policies.group_relative import GroupSettings
 from policies.matrix import OutcomeMatrix
 from policies.recipes import propose
@@ -265,6 +265,7 @@ def _metrics(data: CrossValidation, tuned: Tuned, selected: Selected, seed: int)
             {
                 "shadow_price": point.shadow_price_per_usd,
                 "accuracy": point.accuracy,
+                "accuracy_interval": list(normal_mean(point.right)),
                 "cost_usd_per_query": point.cost_usd,
             }
             for point in selected.frontier

@@ -32,12 +32,17 @@ class PolicyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What was asked: nothing derived. ``text`` is the last user message."""
+    """What was asked: nothing derived.
+
+    ``text`` is the last user message, ``posing`` the rest of the request in short, as
+    `policies.posing.Posing` writes it.
+    """
 
     query_id: str
     text: str
     answer_kind: AnswerKind = AnswerKind.TEXT
     tenant: str = "default"
+    posing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,9 @@ class UtilityPolicy:
     ``left_out`` are only explored, unless nothing else is feasible or a request has a target.
     With a ``gate``, arms other than ``safe_arm`` are picked only where they are predicted to be
     right with at least that probability, whatever the target; above 1 it lets nothing through.
-    Only exploration, or a safe arm that is not feasible, passes it by. With a ``mixture``, its
+    Only exploration, or a safe arm that is not feasible, passes it by. With a ``floor``, arms
+    predicted below it are not picked while others reach it, nor any but the most accurate where
+    none does; a request's own target takes its place. With a ``mixture``, its
     price takes the place of ``shadow_price_per_usd`` for the mixture's share of queries, drawn at
     random; a target leaves it nothing to decide.
     """
@@ -64,6 +66,7 @@ class UtilityPolicy:
     left_out: frozenset[Arm] = frozenset()
     gate: float | None = None
     mixture: Mixture | None = None
+    floor: float | None = None
     version: str = "utility"
 
     def __post_init__(self) -> None:
@@ -128,6 +131,8 @@ class UtilityPolicy:
         own_target = limits.accuracy_target is not None
         kept = feasible if own_target else self._kept(forecast, feasible)
         kept = self._let_through(forecast, kept, quality)
+        if not own_target:
+            kept = self._above_floor(forecast, kept, quality)
         best = first_best(quality, cost_usd, kept)
         if target is None:
             chosen = first_best(quality - self.shadow_price_per_usd * cost_usd, cost_usd, kept)
@@ -158,6 +163,17 @@ class UtilityPolicy:
         through = kept & ((quality >= self.gate) | safe)
         return np.where(through.any(axis=1, keepdims=True), through, kept)
 
+    def _above_floor(
+        self, forecast: Forecast, kept: NDArray[np.bool_], quality: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Keep what reaches the floor; the most accurate alone where that leaves nothing."""
+        if self.floor is None:
+            return kept
+        reaching = kept & (quality >= self.floor)
+        best = first_best(quality, forecast.cost_usd, kept)
+        alone = kept & (np.arange(kept.shape[1]) == best[:, None])
+        return np.where(reaching.any(axis=1, keepdims=True), reaching, alone)
+
     def _target(self, limits: Limits) -> float | None:
         return self.accuracy_target if limits.accuracy_target is None else limits.accuracy_target
 
@@ -172,7 +188,8 @@ class UtilityPolicy:
         quality = forecast.quality[0, picked]
         if target is None:
             price = f"{self.shadow_price_per_usd:g} right answers per USD"
-            return f"the best predicted quality ({quality:.2f}) net of cost at {price}"
+            above = "" if self.floor is None else f", not below {self.floor:g}"
+            return f"the best predicted quality ({quality:.2f}) net of cost at {price}{above}"
         if quality >= target:
             return f"the cheapest arm predicted ({quality:.2f}) to reach {target:g}"
         return f"no arm is predicted to reach {target:g}: the most accurate ({quality:.2f})"

@@ -17,6 +17,8 @@ RANGE = "range"
 ALWAYS_SHOWN = "always_shown"
 CHOICES = "choices"
 IS_VERIFIER = "is_verifier"
+IS_STRATEGY = "is_strategy"
+FIRST = "of"
 NO_VERIFIER = "none"
 """Text of a verifier where a strategy can do without one."""
 
@@ -55,6 +57,11 @@ def one_of(default: str, *choices: str, always_shown: bool = False) -> Any:  # n
 def verifier_text(default: str) -> Any:  # noqa: ANN401 - as dataclasses.field
     """Declare the canonical text of a verifier, `router.verifiers.registry` reads it."""
     return field(default=default, metadata={IS_VERIFIER: True, ALWAYS_SHOWN: True})
+
+
+def strategy_text(default: str) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare the canonical text of another strategy; it may stand first, without its name."""
+    return field(default=default, metadata={IS_STRATEGY: True, ALWAYS_SHOWN: True})
 
 
 def check(made: Any) -> None:  # noqa: ANN401 - any dataclass
@@ -100,7 +107,10 @@ def _same_type(value: object, default: object) -> object:
 
 
 def read(text: str) -> tuple[str, Mapping[str, Any]]:
-    """Read a canonical text; raise StrategyConfigError for anything else."""
+    """Read a canonical text; raise StrategyConfigError for anything else.
+
+    A text of a strategy that stands first without a name is the parameter `FIRST`.
+    """
     msg = (
         f"{text!r} does not name a strategy or a verifier; write NAME or NAME(parameter=value, ...)"
     )
@@ -110,12 +120,20 @@ def read(text: str) -> tuple[str, Mapping[str, Any]]:
             return parsed.id, {}
         if not isinstance(parsed, ast.Call) or not isinstance(parsed.func, ast.Name):
             raise StrategyConfigError(msg)
-        if parsed.args or any(keyword.arg is None for keyword in parsed.keywords):
+        if len(parsed.args) > 1 or any(keyword.arg is None for keyword in parsed.keywords):
             raise StrategyConfigError(msg)
         values = {str(k.arg): ast.literal_eval(k.value) for k in parsed.keywords}
+        if parsed.args:
+            values[FIRST] = _unparsed(parsed.args[0], msg)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise StrategyConfigError(msg) from error
     return parsed.func.id, values
+
+
+def _unparsed(argument: ast.expr, msg: str) -> str:
+    if not isinstance(argument, ast.Name | ast.Call):
+        raise StrategyConfigError(msg)
+    return ast.unparse(argument)
 
 
 def chosen(value: object, what: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from policies.posing import Posing
 from policies.types import AnswerKind
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ class CallRole(StrEnum):
     JUDGE = "judge"
     VERIFY = "verify"
     AGGREGATE = "aggregate"
+    EMBED = "embed"
+
+
+SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,13 @@ class Message:
             return self.content
         return "\n".join(str(p["text"]) for p in self.content if p.get("type") == "text")
 
+    @property
+    def n_images(self) -> int:
+        """How many parts of the message are images."""
+        if self.content is None or isinstance(self.content, str):
+            return 0
+        return sum(part.get("type") == "image_url" for part in self.content)
+
     def to_wire(self) -> dict[str, Any]:
         """Give the message as an OpenAI-compatible upstream expects it."""
         content = (
@@ -54,6 +66,24 @@ class Message:
             else list(self.content)
         )
         return {"role": self.role, "content": content, **self.extra}
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked example: ``reasoning`` leads to ``answer``, which is of ``kind``.
+
+    One from the ledger has no reasoning, since the ledger keeps the final value alone.
+    """
+
+    kind: AnswerKind
+    question: str
+    reasoning: str
+    answer: str
+
+    def turns(self) -> tuple[Message, Message]:
+        """Give the example as a question and its answer."""
+        worked = f"{self.reasoning}\nAnswer: {self.answer}".lstrip("\n")
+        return Message("user", self.question), Message("assistant", worked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +141,7 @@ class Task:
 
     ``difficulty`` in [0, 1] is what the policy's estimator predicts of the query, 0 trivial and 1
     hopeless; None where nothing was fitted. It can lower what a strategy spends, never raise it.
+    ``exemplars`` are verified answers of the tenant's own past, the nearest first.
     """
 
     messages: tuple[Message, ...]
@@ -126,11 +157,29 @@ class Task:
     n: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     difficulty: float | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     @property
     def text(self) -> str:
         """The last user message's text: what the query is about."""
         return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def posing(self) -> Posing:
+        """What the request has beside that text."""
+        system = [m for m in self.messages if m.role in SYSTEM_ROLES]
+        talk = [m for m in self.messages if m.role not in SYSTEM_ROLES]
+        last = max((i for i, m in enumerate(talk) if m.role == "user"), default=0)
+        form = self.extra.get("response_format") or {}
+        return Posing(
+            kind=self.answer_kind if self.kind_is_declared else None,
+            turns=last,
+            earlier_chars=sum(len(m.text) for m in talk[:last]),
+            system_chars=sum(len(m.text) for m in system),
+            tools=len(self.extra.get("tools") or ()),
+            images=sum(m.n_images for m in self.messages),
+            schemas=int(form.get("type") == "json_schema"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +190,8 @@ class Answer:
     none. ``confidence`` in [0, 1] is the strategy's own (a vote share), None where it has none.
     ``complete`` is False when the caps or a failing upstream stopped the strategy early.
     ``choices`` are the samples shown to the client when it asked for more than one.
+    ``verified`` is what the verifier named in ``verified_by`` found of the text, None where none
+    looked or it could not say.
     """
 
     text: str
@@ -150,6 +201,8 @@ class Answer:
     samples: tuple[Sample, ...] = ()
     choices: tuple[Sample, ...] = ()
     complete: bool = True
+    verified: bool | None = None
+    verified_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +210,8 @@ class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
     ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
-    said what the call used: it is then charged at its worst case.
+    said what the call used: it is then charged at its worst case. ``price_source`` and ``provider``
+    are those of another server than the model's, "" for a call of the model.
     """
 
     model: str
@@ -168,3 +222,5 @@ class CallRecord:
     status: str = "ok"
     in_doubt: bool = False
     error: str | None = None
+    price_source: str = ""
+    provider: str = ""

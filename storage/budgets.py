@@ -40,13 +40,14 @@ class BudgetStatus:
     """Where one budget stands in the window that began at ``window_start``.
 
     ``overshoot_nano_usd`` is what providers billed beyond what was held. A ``soft`` budget refuses
-    nothing, whatever is left of it.
+    nothing, whatever is left of it. Days begin at midnight in ``time_zone``.
     """
 
     facts: BudgetFacts
     window_start: datetime
     overshoot_nano_usd: int
     soft: bool = False
+    time_zone: str = "UTC"
 
     @property
     def free_nano_usd(self) -> int:
@@ -175,5 +176,9 @@ def status_of(session: Session, known: KnownBudget, now: datetime) -> BudgetStat
         resets_at=end,
     )
     return BudgetStatus(
-        facts=facts, window_start=start, overshoot_nano_usd=overshoot, soft=known.budget.soft
+        facts=facts,
+        window_start=start,
+        overshoot_nano_usd=overshoot,
+        soft=known.budget.soft,
+        time_zone=known.budget.time_zone,
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, case, exists, func, select, update
 
 from cost_models.budgets import Period
+from storage import rates
+from storage.attempt_check import wrong_stages
 from storage.holds import QUIET
 from storage.marks import hour_of
 from storage.models import (
@@ -24,6 +26,7 @@ from storage.models import (
     EntryStatus,
     GrantRow,
     HoldRow,
+    RateRow,
     RefusalRow,
     RequestRow,
 )
@@ -44,6 +47,7 @@ class Problem(StrEnum):
     COUNTER = "counter differs from its rows"
     OVERDRAWN = "more is spent and held than was ever granted"
     ENTRY_COST = "an entry's cost differs from its calls and adjustments"
+    STAGE = "a stage of a cascade differs from its calls"
     ROLLUP = "a rollup differs from its rows"
     ORPHAN = "a row belongs to nothing"
 
@@ -71,9 +75,11 @@ def examine(session: Session, *, repair: bool = False) -> list[Finding]:
     """
     return [
         *_counters(session, repair=repair),
+        *_in_flight(session, repair=repair),
         *_balances(session, repair=repair),
         *_overdrawn(session),
         *_entry_costs(session),
+        *_stages(session),
         *_orphans(session),
         *_rollups(session, repair=repair),
     ]
@@ -121,6 +127,18 @@ def _repair(session: Session, budget_id: int, start: datetime) -> Iterator[Findi
             execution_options=QUIET,
         )
         yield from window.findings(repaired=True)
+
+
+def _in_flight(session: Session, *, repair: bool) -> Iterator[Finding]:
+    """Compare how many requests of each limited key are under way with their permits."""
+    if repair:
+        rates.lock_subjects(session, [subject for subject, _, _ in rates.counters(session)])
+    for subject, expected, found in rates.counters(session):
+        if repair:
+            this_one = update(RateRow).where(RateRow.subject == subject)
+            session.execute(this_one.values(in_flight=expected), execution_options=QUIET)
+        told = f"in_flight of the keys of {subject!r}"
+        yield Finding(Problem.COUNTER, told, expected, found, repair)
 
 
 def _balances(session: Session, *, repair: bool) -> Iterator[Finding]:
@@ -248,6 +266,12 @@ def _entry_costs(session: Session) -> Iterator[Finding]:
     ):
         subject = f"cost_nano_usd of request {request_id!r}, attempt {attempt}"
         yield Finding(Problem.ENTRY_COST, subject, int(should), cost)
+
+
+def _stages(session: Session) -> Iterator[Finding]:
+    for wrong in wrong_stages(session):
+        subject = f"{wrong.figure} of stage {wrong.seq} of request {wrong.request_id!r}"
+        yield Finding(Problem.STAGE, subject, wrong.expected, wrong.found)
 
 
 def _orphans(session: Session) -> Iterator[Finding]:

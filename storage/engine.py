@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
+JITTER = SystemRandom()
 READ_ONLY = "rheostat_read_only"
 """Execution option: the transaction only reads, so on SQLite it need not take the write lock."""
 
@@ -50,6 +52,9 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
 SQLITE_PRIMARY_CODE = 0xFF
 WAL_RETRY_S = 0.02
+LOCK_RETRY_S = 0.001
+"""Pause between tries at SQLite's write lock; half to three halves of it, so that two that wait
+do not keep step."""
 
 SQLITE_ADVICE: dict[int, tuple[type[LedgerError], str]] = {
     sqlite3.SQLITE_BUSY: (LedgerBusyError, "another process keeps it locked; try again"),
@@ -127,11 +132,39 @@ def _sqlite_engine(url: URL, pool_size: int, wait_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get(READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get(READ_ONLY, False):
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _begin_write(connection, wait_s)
 
     _translate_errors(engine)
     return engine
+
+
+def _begin_write(connection: Connection, wait_s: float) -> None:
+    """Take SQLite's write lock within ``wait_s``.
+
+    SQLite itself asks for the lock every 100 ms once it has waited for a while. Beside processes
+    that write one transaction after the other it may then ask in vain until its time is over, so
+    here it is asked for as often from the first try to the last.
+    """
+    until_s = time.monotonic() + wait_s
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < until_s:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if _sqlite_code(error) != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(LOCK_RETRY_S * JITTER.uniform(0.5, 1.5))
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the last try, whose error is translated
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
+        cursor.close()
 
 
 def _postgresql_engine(url: URL, pool_size: int, wait_s: float) -> Engine:

@@ -12,6 +12,7 @@
     |   `-- EntryExistsError           this attempt of the request is in the ledger already
     |-- BudgetExceededError            (cost_models) a hold does not fit
     |   `-- HeldBackError              it would fit if what is in flight cost nothing more
+    |-- RateLimitedError               a key asks faster than it may
     |-- WithdrawnError                 the caller took the request back before it was opened
     |-- BillError                      a bill to reconcile with cannot be read as one
     |-- KeyNotFoundError               the ledger has no such key, or it is over
@@ -25,7 +26,10 @@ from typing import TYPE_CHECKING
 from cost_models.errors import BudgetExceededError, RheostatError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cost_models.errors import BudgetFacts
+    from cost_models.rates import Bucket
 
 RETRY_AFTER_S = 5.0
 HELD_BACK_RETRY_AFTER_S = 1.0
@@ -86,6 +90,23 @@ class HeldBackError(BudgetExceededError):
             f"the {facts.period} budget of {facts.scope!r} has {facts.held_nano_usd / 1e9:.9f} USD "
             f"held by requests in flight, and this one needs up to "
             f"{self.asked_nano_usd / 1e9:.9f} USD for a while; send it again, or lower max_tokens"
+        )
+
+
+class RateLimitedError(RheostatError):
+    """A key asks faster than it may, and may again after ``retry_after_s``.
+
+    ``buckets`` are its limits per minute, by name.
+    """
+
+    def __init__(
+        self, subject: str, limit: str, retry_after_s: float, buckets: Mapping[str, Bucket]
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        self.buckets = buckets
+        super().__init__(
+            f"keys of {subject!r} may ask {limit}; try again in {retry_after_s:.2f} s, or ask the "
+            "operator for more"
         )
 
 

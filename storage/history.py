@@ -101,7 +101,10 @@ def read_history(
             query_id = _outside_id(entry)
             if text_of.setdefault(query_id, text) != text:
                 query_id = f"{request.id}#2"
-            rows.append({"query_id": query_id, "query": text, **_row(entry, request, grade)})
+            asked = {"query_id": query_id, "query": text}
+            if request.posing is not None:
+                asked["posing"] = request.posing
+            rows.append({**asked, **_row(entry, request, grade)})
     return History(tuple(rows), n_ungraded, n_without_text)
 
 
@@ -202,6 +205,7 @@ class _Outside:
             "answer_kind": AnswerKind.TEXT.value,
             "query_sha256": hashlib.sha256(self.text.encode(errors="surrogatepass")).hexdigest(),
             "query_text": self.text,
+            "posing": self.row.get("posing"),
             "received_at": now,
         }
 

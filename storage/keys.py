@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
+from cost_models.rates import NO_LIMITS, RateLimits
 from storage.dialects import insert_into
 from storage.errors import KeyNotFoundError
 from storage.holds import QUIET
 from storage.models import KeyRow, MetaRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -48,6 +49,7 @@ class Key:
     revoked_at: datetime | None
     allowed_models: tuple[str, ...] | None
     team: str | None = None
+    limits: RateLimits = NO_LIMITS
 
     def is_valid(self, now: datetime) -> bool:
         """Tell whether the key opens anything at ``now``."""
@@ -80,6 +82,7 @@ def create_key(  # noqa: PLR0913 - the fields of a key
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] | None = None,
     team: str | None = None,
+    limits: RateLimits = NO_LIMITS,
 ) -> str:
     """Make a key and give it: the only time that its secret can be read."""
     key_id = secrets.token_hex(ID_BYTES)
@@ -90,6 +93,9 @@ def create_key(  # noqa: PLR0913 - the fields of a key
             name=name,
             digest=digest_of(shown, pepper),
             team=team,
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            parallel_requests=limits.parallel_requests,
             created_at=now,
             expires_at=expires_at,
             allowed_models=None if allowed_models is None else list(allowed_models),
@@ -140,7 +146,7 @@ def rotate_key(
 ) -> str:
     """Make a key in the place of another, which opens until ``old_until``, and give it.
 
-    Name, team and allowed models stay; the new one does not expire. KeyNotFoundError for one that
+    Name, team, models and limits stay; the new one does not expire. KeyNotFoundError for one that
     is not there or is over already.
     """
     old = find_key(session, key_id)
@@ -153,8 +159,28 @@ def rotate_key(
             execution_options=QUIET,
         )
     return create_key(
-        session, old.name, pepper, now, allowed_models=old.allowed_models, team=old.team
+        session,
+        old.name,
+        pepper,
+        now,
+        allowed_models=old.allowed_models,
+        team=old.team,
+        limits=old.limits,
     )
+
+
+def limit_key(session: Session, key_id: str, limits: Mapping[str, int | None]) -> RateLimits:
+    """Change some of the limits of a key, by their names in `RateLimits`, and give all of them.
+
+    KeyNotFoundError for one that is not there.
+    """
+    known = find_key(session, key_id)
+    if known is None:
+        raise KeyNotFoundError(key_id)
+    session.execute(
+        update(KeyRow).where(KeyRow.id == key_id).values(limits), execution_options=QUIET
+    )
+    return replace(known.limits, **limits)
 
 
 def _key(row: KeyRow) -> Key:
@@ -168,4 +194,5 @@ def _key(row: KeyRow) -> Key:
         revoked_at=row.revoked_at,
         allowed_models=None if models is None else tuple(models),
         team=row.team,
+        limits=RateLimits(row.requests_per_minute, row.tokens_per_minute, row.parallel_requests),
     )

@@ -288,6 +288,7 @@ def request_values(asked: Asked, now: datetime) -> dict[str, Any]:
         "answer_kind": query.answer_kind.value,
         "query_sha256": hashlib.sha256(query.text.encode(errors="surrogatepass")).hexdigest(),
         "query_text": query.text if asked.keep_query_text else None,
+        "posing": query.posing or None,
         "prompt_text": asked.prompt_text,
         "received_at": now,
     }

@@ -173,6 +173,7 @@ class RequestRow(Base):
     answer_kind: Mapped[str]
     query_sha256: Mapped[str]
     query_text: Mapped[str | None]
+    posing: Mapped[str | None]
     prompt_text: Mapped[str | None]
     received_at: Mapped[datetime]
 
@@ -553,7 +554,7 @@ class BudgetWindowRow(Base):
     ``highest_limit_nano_usd`` is the highest limit under which a hold was granted here (in a
     soft budget whatever was used), and ``overshoot_nano_usd`` what providers billed beyond their
     holds; at every commit ``spent + held <= highest_limit + overshoot``. ``alerted_percent`` is the
-    highest threshold that was told of.
+    highest threshold that was told of, ``forecast_told`` says that its forecast was.
     """
 
     __tablename__ = "budget_windows"
@@ -566,6 +567,7 @@ class BudgetWindowRow(Base):
     overshoot_nano_usd: Mapped[int]
     highest_limit_nano_usd: Mapped[int]
     alerted_percent: Mapped[int] = mapped_column(server_default="0")
+    forecast_told: Mapped[bool] = mapped_column(server_default=false())
 
 
 class HoldRow(Base):
@@ -612,10 +614,56 @@ class KeyRow(Base):
     name: Mapped[str]
     digest: Mapped[str]
     team: Mapped[str | None]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    parallel_requests: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class RateRow(Base):
+    """What the keys of one name used of their limits; see `storage.rates`.
+
+    Times are nanoseconds since 1970: until then something counts as used. ``in_flight`` is the
+    number of the subject's permits.
+    """
+
+    __tablename__ = "rates"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    requests_until_ns: Mapped[int]
+    tokens_until_ns: Mapped[int]
+    in_flight: Mapped[int]
+
+
+class PermitRow(Base):
+    """A request under way whose key may ask so many at once; it lapses unless it is renewed."""
+
+    __tablename__ = "permits"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(ForeignKey("rates.subject"))
+    lapses_at: Mapped[datetime]
+
+
+class AnswerRow(Base):
+    """What a request with an idempotency key was answered; None while it is under way.
+
+    ``replica_id`` runs it, or did. The key and the body are known by their SHA-256 alone.
+    """
+
+    __tablename__ = "kept_answers"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    key_sha256: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
+    replica_id: Mapped[str]
+    expires_at: Mapped[datetime]
+    answer: Mapped[bytes | None]
 
 
 class PolicyRow(Base):

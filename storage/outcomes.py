@@ -142,6 +142,7 @@ def _episode(entry: EntryRow, request: RequestRow, quality: float | None) -> Epi
             text=request.query_text or "",
             answer_kind=AnswerKind(request.answer_kind),
             tenant=request.tenant,
+            posing=request.posing or "",
         ),
         decision=Decision(
             arm=Arm(entry.model, entry.strategy),

@@ -102,10 +102,22 @@ def roll_back(session: Session, now: datetime) -> str:
 
 def read_policy(session: Session, version: str) -> StoredPolicy:
     """Give the policy of that version; PolicyNotReadyError if there is none."""
-    row = session.scalars(select(PolicyRow).where(PolicyRow.version == version)).one_or_none()
-    if row is None:
+    found = find_policy(session, version)
+    if found is None:
         raise _unknown(version)
-    return _stored(row)
+    return found
+
+
+def find_policy(session: Session, version: str) -> StoredPolicy | None:
+    """Give the policy of that version, None if there is none."""
+    row = session.scalars(select(PolicyRow).where(PolicyRow.version == version)).one_or_none()
+    return None if row is None else _stored(row)
+
+
+def kept_versions(session: Session, at_most: int) -> list[str]:
+    """List the versions of the policies kept last, the newest first."""
+    newest = select(PolicyRow.version).order_by(PolicyRow.created_at.desc(), PolicyRow.version)
+    return list(session.scalars(newest.limit(at_most)))
 
 
 def policy_in_service(session: Session) -> StoredPolicy | None:

@@ -60,7 +60,12 @@ def read_reliability(
     session: Session, since: datetime | None = None, until: datetime | None = None
 ) -> list[Reliability]:
     """Measure every judge on the graded entries begun in [``since``, ``until``)."""
-    quality = entry_quality()
+    begun = []
+    if since is not None:
+        begun.append(EntryRow.started_at >= since)
+    if until is not None:
+        begun.append(EntryRow.started_at < until)
+    quality = entry_quality(*begun)
     found = (
         select(
             AttemptRow.judge,
@@ -72,12 +77,8 @@ def read_reliability(
         )
         .join(EntryRow, EntryRow.id == AttemptRow.entry_id)
         .join(quality, quality.c.entry_id == EntryRow.id)
-        .where(AttemptRow.trust.is_not(None), AttemptRow.answer_value.is_not(None))
+        .where(AttemptRow.trust.is_not(None), AttemptRow.answer_value.is_not(None), *begun)
     )
-    if since is not None:
-        found = found.where(EntryRow.started_at >= since)
-    if until is not None:
-        found = found.where(EntryRow.started_at < until)
     counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for judge, model, trusted, said, given, grade in session.execute(found):
         good = grade >= RIGHT

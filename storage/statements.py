@@ -8,7 +8,7 @@ differs is a parameter, so each is compiled once, also for many rows at a time.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     case,
+    delete,
     exists,
     insert,
     select,
@@ -31,6 +32,8 @@ from storage.models import (
     CallRow,
     EntryRow,
     HoldRow,
+    PermitRow,
+    RateRow,
     RequestRow,
     RollupChangeRow,
     WaitRow,
@@ -52,6 +55,7 @@ BUDGETS, WINDOWS, WAITS = table_of(BudgetRow), table_of(BudgetWindowRow), table_
 REQUESTS, ENTRIES = table_of(RequestRow), table_of(EntryRow)
 CALLS, HOLDS = table_of(CallRow), table_of(HoldRow)
 ATTEMPTS, MARKS = table_of(AttemptRow), table_of(RollupChangeRow)
+RATES, PERMITS = table_of(RateRow), table_of(PermitRow)
 
 INSERT_CALLS: Insert = insert(CALLS)
 INSERT_HOLDS: Insert = insert(HOLDS)
@@ -110,6 +114,54 @@ MOVE: Update = (
     )
 )
 """Add to the counters of one window."""
+
+RATE: Select[Any] = select(RATES).where(RATES.c.subject == bindparam("of_subject"))
+LOCK_RATES: Select[Any] = (
+    select(RATES.c.subject)
+    .where(RATES.c.subject.in_(bindparam("subjects", expanding=True)))
+    .order_by(RATES.c.subject)
+    .with_for_update(key_share=True)
+)
+INSERT_PERMIT: Insert = insert(PERMITS)
+DELETE_PERMIT: Final = (
+    delete(PERMITS).where(PERMITS.c.id == bindparam("of_permit")).returning(PERMITS.c.id)
+)
+MOVE_RATE: Update = (
+    update(RATES)
+    .where(RATES.c.subject == bindparam("of_subject"))
+    .values(
+        tokens_until_ns=case(
+            (bindparam("used_ns") == 0, RATES.c.tokens_until_ns),
+            (
+                RATES.c.tokens_until_ns < bindparam("now_ns"),
+                bindparam("now_ns") + bindparam("used_ns"),
+            ),
+            else_=RATES.c.tokens_until_ns + bindparam("used_ns"),
+        ),
+        in_flight=RATES.c.in_flight - bindparam("ended"),
+    )
+)
+"""End requests of one subject: count what they used beyond the guess, take their permits away."""
+
+
+@cache
+def admit(*, requests: bool, tokens: bool, parallel: bool) -> Update:
+    """Count a request in the limits that there are, where it fits all; a row comes back then."""
+    now: BindParameter[int] = bindparam("now_ns")
+    full: BindParameter[int] = bindparam("full_ns")
+    conditions = [RATES.c.subject == bindparam("of_subject")]
+    values: dict[str, ColumnElement[int]] = {}
+    for name, wanted in (("requests", requests), ("tokens", tokens)):
+        if wanted:
+            until = RATES.c[f"{name}_until_ns"]
+            cost: BindParameter[int] = bindparam(f"{name}_ns")
+            after = case((until < now, now), else_=until) + cost
+            conditions.append(after <= full)
+            values[f"{name}_until_ns"] = after
+    if parallel:
+        conditions.append(RATES.c.in_flight < bindparam("parallel"))
+        values["in_flight"] = RATES.c.in_flight + 1
+    return update(RATES).where(*conditions).values(values).returning(*RATES.c)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -12,7 +13,17 @@ from uuid import uuid4
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
-from storage.alerts import Alert, take_alerts, thresholds_passed
+from storage.alerts import NONE_PACED, Alert, alerts_due, take_alerts
+from storage.answers import (
+    Claim,
+    Claimant,
+    KeyPlace,
+    any_expired,
+    claim,
+    drop_claim,
+    forget_answers,
+    keep_answer,
+)
 from storage.budgets import BudgetStatus, budget_status, declare_budgets
 from storage.bulk import open_together
 from storage.doctor import Finding, examine
@@ -35,9 +46,10 @@ from storage.ledger import (
     settle_entry,
 )
 from storage.outcomes import Grade, check_made_by, record_outcome
+from storage.rates import Permit, RateAsk, admit, has_permits, release, tend
 from storage.recovery import Recovered, beat, recover_dead, register_replica, this_process
 from storage.rollups import next_to_roll_up, roll_up
-from storage.writer import Job, Opening, Settling, Writer
+from storage.writer import Job, Opening, Rating, Settling, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,6 +60,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cost_models.budgets import Budget
+    from storage.forecasts import Paced
     from storage.waits import Place
 
 T = TypeVar("T")
@@ -121,11 +134,33 @@ class Ledger:
         """Write calls and true cost and free the rest; see `storage.ledger.settle_entry`."""
         return self.settling(settle, now).result()
 
-    def settling(self, settle: SettleEntry, now: datetime) -> Future[Settlement]:
-        """Settle without waiting for the commit: the future gives what ``settle`` gives."""
-        return self._submit(
-            Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
-        )
+    def settling(
+        self, settle: SettleEntry, now: datetime, ended: tuple[Permit, int] | None = None
+    ) -> Future[Settlement]:
+        """Settle without waiting for the commit: the future gives what ``settle`` gives.
+
+        A permit that is ``ended``, after so many tokens, goes first, in the same commit.
+        """
+        job = Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
+        if ended is None:
+            return self._submit(job)
+        self._writer.submit(self._release(*ended, now), job)
+        return job.future
+
+    def admitting(self, ask: RateAsk, now: datetime, lapses_at: datetime) -> Future[Permit]:
+        """Count a request in its key's limits, in a shared commit; see `storage.rates.admit`."""
+        subject = ask.subject
+        return self._submit(Rating(lambda s: admit(s, ask, now, lapses_at), subject=subject))
+
+    def releasing(self, permit: Permit, tokens: int, now: datetime) -> Future[None]:
+        """End a request that was let in; see `storage.rates.release`."""
+        return self._submit(self._release(permit, tokens, now))
+
+    def tend_permits(self, running: Sequence[str], now: datetime, lapses_at: datetime) -> int:
+        """Renew permits of requests that run here, end those that lapsed; give how many did."""
+        if not self.read(has_permits):
+            return 0
+        return self.write(lambda session: tend(session, running, now, lapses_at))
 
     def find_open(self, request_ids: Sequence[str]) -> list[int]:
         """Give the ids of the entries of some requests that this process has open."""
@@ -138,6 +173,39 @@ class Ledger:
     def refusing(self, refusal: Refusal, now: datetime) -> Future[None]:
         """Write a refusal down without waiting for the commit."""
         return self._submit(Job(lambda session: record_refusal(session, refusal, now)))
+
+    def claiming(
+        self, place: KeyPlace, now: datetime, keep_s: float, stale_after_s: float
+    ) -> Future[Claim]:
+        """Claim an idempotency key; see `storage.answers.claim`."""
+        claimant = Claimant(self.replica_id, keep_s, stale_after_s)
+
+        def work(session: Session) -> Claim:
+            self._introduce(session, now)
+            return claim(session, place, claimant, now)
+
+        return self._submit(Job(work))
+
+    def keeping(self, place: KeyPlace, answer: bytes | None) -> Future[None]:
+        """Keep the answer to a request whose key was claimed; None gives the key back."""
+        if answer is None:
+            return self._submit(Job(lambda s: drop_claim(s, place, self.replica_id)))
+        return self._submit(Job(lambda s: keep_answer(s, place, self.replica_id, answer)))
+
+    def forget_answers(self, now: datetime) -> None:
+        """Remove answers to idempotency keys that have expired."""
+        if self.read(lambda session: any_expired(session, now)):
+            self.write(lambda session: forget_answers(session, now))
+
+    def recording_hit(self, entry: OpenEntry, settle: SettleEntry, now: datetime) -> Future[None]:
+        """Write down a request that was answered from a cache: an entry that cost nothing."""
+
+        def work(session: Session) -> None:
+            self._introduce(session, now)
+            entry_id = open_entry(session, entry, self.replica_id, now)
+            settle_entry(session, replace(settle, entry_id=entry_id), now)
+
+        return self._submit(Job(work))
 
     def record_outcome(
         self,
@@ -168,11 +236,11 @@ class Ledger:
         """Where each budget of ``scopes`` (None: of every scope) stands at ``now``."""
         return self.read(lambda session: budget_status(session, now, scopes))
 
-    def alerts(self, now: datetime) -> list[Alert]:
-        """Give the thresholds that budgets have passed, each once; see `storage.alerts`."""
-        if not self.read(lambda session: thresholds_passed(session, now)):
+    def alerts(self, now: datetime, paced: Paced = NONE_PACED) -> list[Alert]:
+        """Give thresholds passed and forecasts above a limit, each once; see `storage.alerts`."""
+        if not self.read(lambda session: alerts_due(session, now, paced)):
             return []
-        return self.write(lambda session: take_alerts(session, now))
+        return self.write(lambda session: take_alerts(session, now, paced))
 
     def judge_trial(self, now: datetime) -> str | None:
         """End the trial under way if enough is known of it; see `storage.judging.judge_trial`."""
@@ -217,6 +285,10 @@ class Ledger:
         """Write what is queued, turn away what waits, close every connection. Idempotent."""
         self._writer.close()
         self.engine.dispose()
+
+    def _release(self, permit: Permit, tokens: int, now: datetime) -> Rating:
+        subject = permit.ask.subject
+        return Rating(lambda session: release(session, permit, tokens, now), subject=subject)
 
     def _submit(self, job: Job) -> Future[Any]:
         self._writer.submit(job)

@@ -25,9 +25,11 @@ from storage.errors import (
     LedgerBusyError,
     LedgerError,
     LedgerUnavailableError,
+    RateLimitedError,
     WithdrawnError,
 )
 from storage.holds import lock_in_order, may_take
+from storage.rates import hold_subjects
 from storage.waits import Place, leave, renew, stand
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ FIRST_POLL_S = 0.01
 LAST_POLL_S = 0.25
 POLL_GROWTH = 1.5
 
-REFUSALS = (BudgetExceededError, EntryExistsError, EntryNotFoundError)
+REFUSALS = (BudgetExceededError, EntryExistsError, EntryNotFoundError, RateLimitedError)
 """Errors of one piece of work that has then written nothing: they do not undo the others."""
 
 
@@ -75,6 +77,13 @@ class Settling(Job):
 
     settle: SettleEntry = field(kw_only=True)
     now: datetime = field(kw_only=True)
+
+
+@dataclass(slots=True, eq=False)
+class Rating(Job):
+    """A request to count, or to end, in the limits of a subject."""
+
+    subject: str = field(kw_only=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -156,13 +165,13 @@ class Writer:
         self._next_poll_s = 0.0
         self._renewed_s = 0.0
 
-    def submit(self, job: Job | Opening) -> None:
-        """Queue a piece of work; LedgerBusyError when the queue is full."""
+    def submit(self, *jobs: Job | Opening) -> None:
+        """Queue pieces of work, next to each other; LedgerBusyError when the queue is full."""
         with self._changed:
             if len(self._jobs) >= self._max_queued:
                 msg = f"{self._max_queued} requests wait for the ledger already; try again"
                 raise LedgerBusyError(msg)
-            self._jobs.append(job)
+            self._jobs.extend(jobs)
             if self._thread is None:
                 self._closing = False
                 self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
@@ -256,6 +265,7 @@ class Writer:
                 [job.settle.entry_id for job in work if isinstance(job, Settling)],
                 [(o.entry.asked.scopes, o.now) for o in work if isinstance(o, Opening)],
             )
+            hold_subjects(session, {job.subject for job in work if isinstance(job, Rating)})
         if leaving:
             leave(session, [o.place.ticket for o in leaving if o.place.ticket is not None])
         if self._waiting and self._renewal_due():

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import count
+from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
+import storage
 from storage.engine import create_ledger_engine, migrate
 
+CONTENDER = Path(__file__).parent / "storage" / "contender.py"
+ROOT = Path(storage.__file__).parents[1]
 TEMPLATE = "rheostat_template"
 
 
@@ -37,3 +44,13 @@ class Postgres:
         with engine.connect() as connection:
             connection.execute(text(statement))
         engine.dispose()
+
+
+def contender(*arguments: str) -> subprocess.Popen[str]:
+    """Start another process on a ledger."""
+    return subprocess.Popen(  # noqa: S603 - our own script
+        [sys.executable, str(CONTENDER), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )

@@ -9,19 +9,25 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from cost_models.pricing import Price
-from cost_models.types import Arm
+from cost_models.rates import Bucket
+from cost_models.types import Arm, Usage
 from policies.types import Decision
 from router.errors import RequestError
+from router.providers.embeddings import encoded
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import Reply, Script, ScriptedProvider
+from router.routing.embeddings import Embedded
 from router.routing.types import AUTO, Candidate, Plan, Served
 from router.types import Answer, Chunk, Sample, SampleRequest
 from storage.errors import EntryNotFoundError
+from storage.rates import Permit, RateAsk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from cost_models.errors import RheostatError
+    from cost_models.rates import RateLimits
+    from router.routing.embeddings import EmbedRequest
     from router.routing.types import ChatRequest
     from storage.outcomes import Grade
 
@@ -47,6 +53,9 @@ class ScriptedEngine:
     failure: Exception | None = None
     late_failure: Exception | None = None
     model_names: tuple[str, ...] = ("small", "large")
+    policy_versions: tuple[str, ...] = ()
+    embedding_names: tuple[str, ...] = ()
+    embedded: list[EmbedRequest] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     commit_s: float = 0.0
     requests: list[ChatRequest] = field(default_factory=list)
@@ -60,6 +69,32 @@ class ScriptedEngine:
 
     def models(self) -> Sequence[str]:
         return self.model_names
+
+    async def admit(self, request: ChatRequest | EmbedRequest, limits: RateLimits) -> Permit:
+        """Let everybody in, as the first request of a minute; limits are the ledger's."""
+        limit = limits.requests_per_minute or 1
+        ask = RateAsk(request.tenant, request.request_id, limits, 0)
+        return Permit(ask, 0, {"requests": Bucket(limit, Bucket(limit, 0).cost_ns(1))})
+
+    async def policies(self) -> Sequence[str]:
+        return self.policy_versions
+
+    def embedding_models(self) -> Sequence[str]:
+        return self.embedding_names
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        self.embedded.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        if request.model not in self.embedding_names:
+            msg = f"the model {request.model!r} does not exist here"
+            raise RequestError(msg, param="model", code="model_not_found")
+        vectors = tuple(
+            encoded([1.0, 0.5], request.embedding.encoding) for _ in request.embedding.inputs
+        )
+        self.settled.append(request.request_id)
+        usage = Usage(n_calls=1, prompt_tokens=len(vectors))
+        return Embedded(request.request_id, request.model, vectors, usage, 1_000, 0.0)
 
     async def answer(self, request: ChatRequest) -> Served:
         meter = self._begin(request)

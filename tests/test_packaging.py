@@ -117,7 +117,7 @@ def pins(lock: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("lock", ["demo", "dev"])
+@pytest.mark.parametrize("lock", ["demo", "dev", "server"])
 def test_a_lock_pins_what_pyproject_asks_for(lock: str) -> None:
     """Each direct requirement is pinned to a version that it allows; if not, run `make lock`."""
     pinned = pins(lock)
@@ -130,7 +130,7 @@ def test_a_lock_pins_what_pyproject_asks_for(lock: str) -> None:
         assert all(requirement.specifier.contains(version) for version in versions), requirement
 
 
-@pytest.mark.parametrize("lock", ["demo", "dev"])
+@pytest.mark.parametrize("lock", ["demo", "dev", "server"])
 def test_a_lock_has_a_hash_for_every_pin_and_names_no_machine(lock: str) -> None:
     """Nothing can be installed unchecked, and the file is the same wherever it is made."""
     text = (ROOT / "requirements" / f"{lock}.lock").read_text("utf-8")

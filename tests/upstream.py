@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
+from base64 import b64encode
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +24,9 @@ class Served:
     ``texts`` are the completions; the last one is repeated for a larger n. ``usage`` None counts
     words, False leaves the usage out. ``raw`` replaces the body (of a stream too). ``delay_s``
     passes before the reply, ``gap_s`` before each word of a stream. ``cut_after`` closes the
-    connection after that many words of a stream, or 0 at once. ``ignores_n`` gives one choice.
+    connection after that many words of a stream, or 0 at once; ``stall_after`` says nothing more
+    from there on. Behind the words come the finish, the usage and the end, each counted as one.
+    ``ignores_n`` gives one choice.
     """
 
     texts: tuple[str, ...] = ("ok",)
@@ -33,6 +37,7 @@ class Served:
     delay_s: float = 0.0
     gap_s: float = 0.0
     cut_after: int | None = None
+    stall_after: int | None = None
     finish_reason: str = "stop"
     ignores_n: bool = False
     message: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +77,7 @@ class Upstream:
         """Serve on a free port until the block ends."""
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -103,6 +109,35 @@ class Upstream:
             raise
         finally:
             self.n_in_flight -= 1
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        """Give each input the vector [its length, 0.5]; in base64 only if ``message`` says so."""
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        self.asked.set()
+        served = self.replies.popleft() if self.replies else self.default
+        await asyncio.sleep(served.delay_s)
+        if served.raw is not None:
+            return web.Response(body=served.raw, status=served.status, headers=served.headers)
+        given = body["input"]
+        packed = body.get("encoding_format") == "base64" and served.message.get("packs")
+        vectors = [[float(len(text)), 0.5] for text in given]
+        data = [
+            {
+                "object": "embedding",
+                "index": i,
+                "embedding": b64encode(struct.pack("<2f", *v)).decode() if packed else v,
+            }
+            for i, v in enumerate(vectors)
+        ]
+        reply = {"object": "list", "data": data[::-1], "model": body["model"]}
+        if served.usage is not False:
+            reply["usage"] = served.usage or {
+                "prompt_tokens": len(given) * 5,
+                "total_tokens": len(given) * 5,
+            }
+        return web.json_response(reply)
 
     def _whole(self, request: web.Request, body: dict[str, Any], served: Served) -> web.Response:
         if served.cut_after is not None and request.transport is not None:
@@ -145,26 +180,33 @@ class Upstream:
             "model": body["model"],
         }
 
-        async def send(choices: list[dict[str, Any]], **further: object) -> None:
-            event = json.dumps({**base, "choices": choices, **further})
-            await response.write(f"data: {event}\n\n".encode())
+        def event(choices: list[dict[str, Any]], **further: object) -> bytes:
+            return f"data: {json.dumps({**base, 'choices': choices, **further})}\n\n".encode()
 
         def choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, Any]]:
             return [{"index": 0, "delta": delta, "finish_reason": reason}]
 
-        await send(choices=choice({"role": "assistant", "content": ""}))
-        for i, word in enumerate(served.texts[0].split(" ")):
+        said = served.texts[0].split(" ")
+        events = [
+            event(choice({"content": word if i == 0 else f" {word}"}))
+            for i, word in enumerate(said)
+        ]
+        events.append(event(choice(served.message, served.finish_reason)))
+        wants_usage = (body.get("stream_options") or {}).get("include_usage")
+        if wants_usage and served.usage is not False:
+            usage = served.usage or words(body, [served.texts[0]])
+            events.append(event([], usage=usage))
+        events.append(b"data: [DONE]\n\n")
+        await response.write(event(choice({"role": "assistant", "content": ""})))
+        for i, one in enumerate(events):
             if served.cut_after == i:
                 if request.transport is not None:
                     request.transport.abort()
                 return response
-            await asyncio.sleep(served.gap_s)
-            await send(choices=choice({"content": word if i == 0 else f" {word}"}))
-        await send(choices=choice(served.message, served.finish_reason))
-        wants_usage = (body.get("stream_options") or {}).get("include_usage")
-        if wants_usage and served.usage is not False:
-            await send(choices=[], usage=served.usage or words(body, [served.texts[0]]))
-        await response.write(b"data: [DONE]\n\n")
+            if served.stall_after == i:
+                await asyncio.Event().wait()
+            await asyncio.sleep(served.gap_s if i < len(said) else 0.0)
+            await response.write(one)
         return response
 
 

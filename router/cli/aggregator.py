@@ -39,9 +39,10 @@ def fit_aggregator(
     with errors_shown():
         from dataclasses import asdict
 
-        from policies.aggregation import cross_validate, sets_of
+        from policies.aggregation import cross_validate
         from policies.aggregation import fit_aggregator as fit
         from policies.outcomes import read_outcomes
+        from policies.sample_sets import sets_of
 
         files = outcomes or []
         if bool(files) == (database is not None):
@@ -70,10 +71,17 @@ def fit_aggregator(
         except OSError as error:
             fail(f"{output} cannot be written: {error.strerror or error}")
         if as_json:
-            shown = {**asdict(standing), "gap_closed": standing.gap_closed, "file": str(output)}
+            shown = {
+                **asdict(standing),
+                "gap_closed": standing.gap_closed,
+                "is_vote": fitted.manifest["is_vote"],
+                "file": str(output),
+            }
             typer.echo(json.dumps(shown, indent=2))
             return
         _print(standing, output)
+        if fitted.manifest["is_vote"]:
+            console().print("nothing learned beats the vote on held-out folds: it is the vote")
 
 
 def _graded(database: str) -> OutcomeTable:

@@ -62,22 +62,58 @@ def ask(
 
 
 def plan(
-    question: Annotated[str, typer.Argument(help="The question.")],
+    question: Annotated[str | None, typer.Argument(help="The question.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     model: ModelOption = "auto",
     kind: KindOption = None,
     accuracy_target: TargetOption = None,
     max_cost_usd: CostOption = None,
     strategy: StrategyOption = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0.0, help="Without a question: what this budget buys.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days that the budget is for, and of the demand.")
+    ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="Without a question: a YAML file of what is to come.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws of a scenario.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="A plan as one JSON document.")] = False,
 ) -> None:
-    """Show what would be done with a question, and why, without running it."""
+    """Show what would be done with a question, and why; or plan a budget, without a question."""
     with errors_shown():
+        if question is None:
+            _plan_ahead(config, budget_usd, days, scenario, seed, as_json=as_json)
+            return
+        if budget_usd is not None or days is not None or scenario is not None or as_json:
+            fail("--budget-usd, --days, --scenario and --json plan ahead: leave the question out")
         from router.gateway.config import load
 
         loaded = load(config)
         request = _request(loaded, question, model, kind)
         request = _limited(request, accuracy_target, max_cost_usd, strategy)
         _show(asyncio.run(_plan(loaded, request)))
+
+
+def _plan_ahead(
+    config: Path,
+    budget_usd: float | None,
+    days: int | None,
+    file: Path | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    from router.cli.planner import show_plan
+    from router.cli.scenario import Scenario, load_scenario
+
+    if file is None and budget_usd is None and days is None:
+        fail("ask a question, or plan ahead with --budget-usd, --days or --scenario FILE")
+    scenario = Scenario() if file is None else load_scenario(file)
+    given = {"budget_usd": budget_usd, "days": days}
+    told = {name: value for name, value in given.items() if value is not None}
+    show_plan(scenario.model_copy(update=told), config, seed, as_json=as_json)
 
 
 def _request(config: Config, question: str, model: str, kind: AnswerKind | None) -> ChatRequest:

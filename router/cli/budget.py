@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cost_models.budgets import Period
     from router.gateway.config import Config
     from storage.budgets import BudgetStatus
+    from storage.forecasts import Outlook, Paced
     from storage.store import Ledger
 
 budget_app = typer.Typer(
@@ -38,7 +39,7 @@ MAX_USD = 1_000_000_000
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Show where every budget stands in its present window."""
     with errors_shown():
-        _show(_standing(config, None), as_json=as_json)
+        _show(*_standing(config, None), as_json=as_json)
 
 
 @budget_app.command("explain")
@@ -67,9 +68,9 @@ def explain(
             fail(f"there is no key {key!r}; use one of: {', '.join(known)}")
         team = _team_of(loaded, key)
         scopes = scopes_of(key, user, team=team, tags=tuple(tag or ()), session=session)
-        standing = _standing(config, scopes)
+        standing, paced = _standing(config, scopes)
         standing.sort(key=lambda found: (found.soft, found.free_nano_usd))
-        _show(standing, as_json=as_json)
+        _show(standing, paced, as_json=as_json)
         if not standing and not as_json:
             console().print(f"no budget limits the key {key!r}: spending is recorded alone")
 
@@ -201,23 +202,30 @@ def _team_of(loaded: Config, name: str) -> str | None:
     return teams[-1] if teams else None
 
 
-def _standing(config: Path, scopes: Sequence[str] | None) -> list[BudgetStatus]:
+def _standing(config: Path, scopes: Sequence[str] | None) -> tuple[list[BudgetStatus], Paced]:
     from router.cli.build import open_ledger, utc_now
     from router.gateway.config import load
 
-    ledger = open_ledger(load(config))
+    loaded = load(config)
+    ledger = open_ledger(loaded)
     try:
-        return ledger.budget_status(utc_now(), scopes)
+        return ledger.budget_status(utc_now(), scopes), loaded.paced()
     finally:
         ledger.close()
 
 
-def _show(standing: Sequence[BudgetStatus], *, as_json: bool) -> None:
+def _show(standing: Sequence[BudgetStatus], paced: Paced, *, as_json: bool) -> None:
+    from router.cli.build import utc_now
+    from storage.forecasts import outlook
+
+    now = utc_now()
+    seen = [outlook(found, now, paced) for found in standing]
     if as_json:
-        typer.echo(json.dumps([_document(found) for found in standing], indent=2))
+        told = [_document(found, view) for found, view in zip(standing, seen, strict=True)]
+        typer.echo(json.dumps(told, indent=2))
         return
     table = plain_table("budget", "limit", "spent", "held", "free")
-    for found in standing:
+    for found, view in zip(standing, seen, strict=True):
         facts = found.facts
         kind = f"{facts.period}, soft" if found.soft else facts.period
         until = f"{facts.resets_at:{SHOWN}} UTC" if facts.resets_at else "never ends"
@@ -229,7 +237,7 @@ def _show(standing: Sequence[BudgetStatus], *, as_json: bool) -> None:
             found.free_nano_usd,
         )
         table.add_row(
-            f"{facts.scope} per {kind}\n  {since}{until}",
+            f"{facts.scope} per {kind}\n  {since}{until}{_course(view)}",
             *(f"{to_usd(amount):.{PLACES}f}" for amount in amounts),
         )
     if standing:
@@ -237,8 +245,28 @@ def _show(standing: Sequence[BudgetStatus], *, as_json: bool) -> None:
         console().print("USD; held is what requests in flight may still cost", style="dim")
 
 
-def _document(found: BudgetStatus) -> dict[str, Any]:
+def _course(view: Outlook | None) -> str:
+    """Say where a budget's spending leads, and how it is paced, on lines of their own."""
+    if view is None:
+        return ""
+    told = ""
+    if view.projected_nano_usd is not None:
+        told += f"\n  on course for {to_usd(view.projected_nano_usd):.6f}"
+    if view.pacing is not None:
+        shares = f"{view.spent_share:.1%} spent, {view.planned_share:.1%} planned"
+        told += f"\n  {shares}\n  paced: {view.factor:.3g} times the price"
+    return told
+
+
+def _document(found: BudgetStatus, view: Outlook | None) -> dict[str, Any]:
     facts = found.facts
+    pacing = None
+    if view is not None and view.pacing is not None:
+        pacing = {
+            "price_factor": view.factor,
+            "spent_share": view.spent_share,
+            "planned_share": view.planned_share,
+        }
     return {
         "scope": facts.scope,
         "period": facts.period,
@@ -250,4 +278,6 @@ def _document(found: BudgetStatus) -> dict[str, Any]:
         "held_nano_usd": facts.held_nano_usd,
         "free_nano_usd": found.free_nano_usd,
         "overshoot_nano_usd": found.overshoot_nano_usd,
+        "projected_nano_usd": None if view is None else view.projected_nano_usd,
+        "pacing": pacing,
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cost_models.errors import RheostatError
 from cost_models.pricing import PriceBook, shipped_context_window
@@ -16,16 +17,21 @@ from router.strategies.escalation import parse_escalation
 from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
     from fastapi import FastAPI
 
     from router.gateway.config import Config
     from router.gateway.config_parts import ModelConfig
+    from router.gateway.kept_answers import LedgerAnswers
+    from router.gateway.settings import GatewaySettings
+    from router.gateway.telemetry import Telemetry, TracedEngine
     from router.providers.base import Provider
     from router.providers.simulated import Posed
+    from router.routing.embeddings import EmbeddingModel
     from router.routing.service import RoutingService
+    from router.routing.switching import SwitchingEngine
     from storage.store import Ledger
 
 
@@ -106,10 +112,20 @@ def build_service(
     config: Config, questions: Iterable[Posed] = (), weights_directory: Path | None = None
 ) -> RoutingService:
     """Build the service over its ledger; `start_service` makes it ready."""
+    catalog = assemble(config, questions, weights_directory)
+    return _service(config, catalog, open_ledger(config))
+
+
+def make_service(config: Config, ledger: Ledger) -> RoutingService:
+    """Build the service over a ledger that is open; its budgets stay as they are."""
+    return _service(config, assemble(config), ledger)
+
+
+def _service(config: Config, catalog: Catalog, ledger: Ledger) -> RoutingService:
     from router.routing.chooser import Chooser, ChooserSettings
+    from router.routing.pacing import Pacer
     from router.routing.service import RoutingService, ServiceSettings
 
-    catalog = assemble(config, questions, weights_directory)
     chooser = Chooser(
         catalog,
         ChooserSettings(config.exploration, config.accuracy_target, config.shadow_price),
@@ -120,8 +136,24 @@ def build_service(
         keep_query_text=config.keep_query_text,
         store_prompts=config.store_prompts,
     )
-    return RoutingService(
-        catalog, chooser, open_ledger(config), settings, webhook=config.alerts.to_webhook()
+    paced = config.paced()
+    parts: dict[str, Any] = {
+        "webhook": config.alerts.to_webhook(),
+        "embedders": _embedders(config),
+        "pacer": Pacer(paced) if paced else None,
+    }
+    if config.cache is None:
+        return RoutingService(catalog, chooser, ledger, settings, **parts)
+    from router.routing.cache import AnswerCache
+    from router.routing.cached import CachingService
+
+    return CachingService(
+        catalog,
+        chooser,
+        ledger,
+        settings,
+        cache=AnswerCache(config.cache.to_settings()),
+        **parts,
     )
 
 
@@ -147,17 +179,45 @@ def build_app(
     questions: Iterable[Posed] = (),
     weights_directory: Path | None = None,
     on_failure: Callable[[RheostatError], object] = lambda _error: None,
-    on_ready: Callable[[], object] = lambda: None,
 ) -> FastAPI:
-    """Build the gateway; models are loaded and the ledger is tended when the server starts it.
+    """Build the gateway; models are loaded and the ledger is tended when the server starts it."""
+    return build_gateway(config, questions, weights_directory, on_failure=on_failure).app
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway with what can be replaced while it serves."""
+
+    app: FastAPI
+    engine: SwitchingEngine
+    answers: LedgerAnswers
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+def build_gateway(
+    config: Config,
+    questions: Iterable[Posed] = (),
+    weights_directory: Path | None = None,
+    *,
+    on_failure: Callable[[RheostatError], object] = lambda _error: None,
+    on_ready: Callable[[], object] = lambda: None,
+    on_end: Callable[[], Awaitable[None]] = nothing,
+) -> Gateway:
+    """Build the gateway with its parts.
 
     ``on_failure`` is told the error, if it was raised on purpose, that keeps it from starting;
-    ``on_ready`` is called when all is loaded.
+    ``on_ready`` is called when all is loaded; ``on_end`` is awaited before all is closed.
     """
     from router.gateway.app import create_app
-    from storage.keys import find_key
+    from router.gateway.kept_answers import LedgerAnswers
+    from router.routing.switching import SwitchingEngine
 
+    telemetry = _telemetry(config)
     service = build_service(config, questions, weights_directory)
+    engine = SwitchingEngine(service)
 
     async def start() -> None:
         try:
@@ -167,12 +227,64 @@ def build_app(
             raise
         on_ready()
 
+    async def stop() -> None:
+        await on_end()
+        await engine.service.aclose()
+        if telemetry is not None:
+            await asyncio.to_thread(telemetry.close)
+
     ledger = service.ledger
-    settings = replace(
+    stale_after_s = service.settings.stale_after_s
+    answers = LedgerAnswers(ledger, utc_now, config.idempotency_ttl_s, stale_after_s)
+    app = create_app(
+        engine if telemetry is None else _traced(engine, telemetry),
+        gateway_settings(config, ledger),
+        answers=answers,
+        telemetry=telemetry,
+        on_start=start,
+        on_stop=stop,
+    )
+    return Gateway(app, engine, answers)
+
+
+def _telemetry(config: Config) -> Telemetry | None:
+    if config.telemetry is None:
+        return None
+    from router.gateway.telemetry import TelemetrySettings, connect
+
+    return connect(TelemetrySettings(**config.telemetry.model_dump()))
+
+
+def _traced(engine: SwitchingEngine, telemetry: Telemetry) -> TracedEngine:
+    from router.gateway.telemetry import TracedEngine
+
+    return TracedEngine(engine, telemetry)
+
+
+def gateway_settings(config: Config, ledger: Ledger) -> GatewaySettings:
+    """Give what the HTTP face needs to know, keys of the ledger included."""
+    from storage.keys import find_key
+
+    return replace(
         config.gateway_settings(),
         find_key=lambda key_id: ledger.read(lambda session: find_key(session, key_id)),
     )
-    return create_app(service, settings, on_start=start, on_stop=service.aclose)
+
+
+def _embedders(config: Config) -> dict[str, EmbeddingModel]:
+    if not config.embeddings:
+        return {}
+    from router.providers.embedders import build_embedder
+    from router.routing.embeddings import EmbeddingModel
+
+    made = {}
+    for model in config.embeddings:
+        api_key = None if model.api_key is None else model.api_key.get_secret_value()
+        embedder = build_embedder(model.name, model.model, base_url=model.base_url, api_key=api_key)
+        vendor = model.model.partition("/")[0]
+        price = config.embedding_price(model)
+        made[model.name] = EmbeddingModel(model.name, embedder, price, vendor)
+    return made
 
 
 def _model(config: Config, model: ModelConfig, providers: Providers) -> Model:

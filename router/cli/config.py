@@ -15,12 +15,29 @@ DEFAULT_CONFIG = Path("rheostat.yaml")
 
 
 @config_app.command("show")
-def show(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def show(
+    config: ConfigOption = DEFAULT_CONFIG,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from.")
+    ] = False,
+) -> None:
     """Print the configuration as it was understood, defaults included, secrets hidden."""
     with errors_shown():
         from router.gateway.config import load
 
-        console().print(load(config).show(), markup=False, soft_wrap=True)
+        loaded = load(config)
+        if not origin:
+            console().print(loaded.show(), markup=False, soft_wrap=True)
+            return
+        import os
+
+        from router.gateway.config import read_text, read_yaml
+        from router.gateway.origins import origins
+
+        root, _ = read_yaml(read_text(config), str(config), os.environ)
+        for found in origins(loaded.shown(), root, str(config), os.environ):
+            line = f"{found.place} = {found.shown}  # {found.origin}"
+            console().print(line, markup=False, soft_wrap=True)
 
 
 @config_app.command("check")

@@ -148,15 +148,6 @@ def read_table(
     return with_task(table) if task_column else table
 
 
-def refuse_derived(fitted: FittedPolicy) -> None:
-    """Fail for a policy that may choose arms made up of recorded ones: no gateway can run them."""
-    if fitted.recipes:
-        fail(
-            "this policy also chooses among cascades and votes derived from recorded samples, "
-            "which the gateway cannot run yet; fit it with --no-derived to serve it"
-        )
-
-
 def _fitted(
     table: OutcomeTable,
     training: Training,

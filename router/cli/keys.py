@@ -14,12 +14,21 @@ from router.cli.console import console, errors_shown, fail, plain_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cost_models.rates import RateLimits
     from router.gateway.config import Config
     from storage.store import Ledger
 
 keys_app = typer.Typer(help="Keys in the ledger: make, list, end, replace.", no_args_is_help=True)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML file.")]
 IdArgument = Annotated[str, typer.Argument(help="Public id of the key, from `keys list`.")]
+MAX_RATE = 1_000_000_000
+LimitOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_RATE, help="Shared by keys of one name.", show_default=False),
+]
+NewLimitOption = Annotated[
+    int | None, typer.Option(min=0, max=MAX_RATE, help="0 for no limit.", show_default=False)
+]
 DEFAULT_CONFIG = Path("rheostat.yaml")
 
 
@@ -36,15 +45,20 @@ def create(
     team: Annotated[
         str | None, typer.Option(help="Team whose budgets it is under too.", show_default=False)
     ] = None,
+    requests_per_minute: LimitOption = None,
+    tokens_per_minute: LimitOption = None,
+    parallel_requests: LimitOption = None,
 ) -> None:
     """Make a key and print it: the only time that it can be read."""
+    from cost_models.rates import RateLimits
     from router.cli.build import utc_now
     from storage.keys import create_key
 
     with _opened(config) as (loaded, ledger, pepper):
-        known = [configured.name for configured in loaded.models]
+        known = [m.name for m in loaded.models] + [e.name for e in loaded.embeddings]
         if unknown := [given for given in model or () if given not in known]:
             fail(f"there is no model {unknown[0]!r}; use one of: {', '.join(known)}")
+        limits = RateLimits(requests_per_minute, tokens_per_minute, parallel_requests)
         now = utc_now()
         expires_at = None if days is None else now + timedelta(days=days)
         shown = ledger.write(
@@ -56,9 +70,34 @@ def create(
                 expires_at=expires_at,
                 allowed_models=model,
                 team=team,
+                limits=limits,
             )
         )
         _tell(shown)
+
+
+@keys_app.command("limit")
+def limit(
+    key: IdArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    requests_per_minute: NewLimitOption = None,
+    tokens_per_minute: NewLimitOption = None,
+    parallel_requests: NewLimitOption = None,
+) -> None:
+    """Change how fast a key may ask; gateways that run follow within a second."""
+    from storage.keys import limit_key
+
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "parallel_requests": parallel_requests,
+    }
+    changed = {name: new or None for name, new in given.items() if new is not None}
+    if not changed:
+        fail("name a limit to change, such as --requests-per-minute 60; 0 takes it away")
+    with _opened(config) as (_, ledger, _pepper):
+        limits = ledger.write(lambda session: limit_key(session, key, changed))
+        console().print(f"{key} may ask: {_limits(limits)}")
 
 
 @keys_app.command("list")
@@ -69,7 +108,7 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     with _opened(config) as (_, ledger, _pepper):
         now = utc_now()
-        table = plain_table("key", "name", "team", "made", "ends", "models")
+        table = plain_table("key", "name", "team", "made", "ends", "models", "limits")
         for key in ledger.read(list_keys):
             ends = "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}"
             if not key.is_valid(now):
@@ -77,7 +116,13 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
             models = "all" if key.allowed_models is None else ", ".join(key.allowed_models)
             made = f"{key.created_at:%Y-%m-%d}"
             table.add_row(
-                f"{PREFIX}_{key.key_id}_...", key.name, key.team or "-", made, ends, models
+                f"{PREFIX}_{key.key_id}_...",
+                key.name,
+                key.team or "-",
+                made,
+                ends,
+                models,
+                _limits(key.limits),
             )
         console().print(table)
 
@@ -126,6 +171,19 @@ def _opened(config: Path) -> Iterator[tuple[Config, Ledger, str]]:
             yield loaded, ledger, loaded.auth.pepper.get_secret_value()
         finally:
             ledger.close()
+
+
+def _limits(limits: RateLimits) -> str:
+    told = [
+        f"{limit} {what}"
+        for limit, what in (
+            (limits.requests_per_minute, "requests/min"),
+            (limits.tokens_per_minute, "tokens/min"),
+            (limits.parallel_requests, "at once"),
+        )
+        if limit is not None
+    ]
+    return ", ".join(told) or "no limit"
 
 
 def _tell(shown: str) -> None:

@@ -130,12 +130,10 @@ def kept_version(ledger: Ledger, policy: str, config: Path) -> str:
         return policy
     from policies import artifacts
     from router.cli.build import utc_now
-    from router.cli.fit import refuse_derived
     from storage.policies import save_policy
 
     fitted, now = artifacts.load(Path(policy)), utc_now()
-    refuse_derived(fitted)
-    _warn_of_strangers(fitted, config)
+    _check_arms(fitted, config)
     artifact, version = artifacts.to_bytes(fitted), fitted.version
     ledger.write(lambda session: save_policy(session, version, artifact, fitted.manifest, now))
     return version
@@ -175,21 +173,26 @@ def _name(manifest: Mapping[str, Any]) -> str:
     return f"{manifest.get('policy_kind', 'utility')}, {manifest.get('goal', '')}"
 
 
-def _warn_of_strangers(fitted: FittedPolicy, config: Path) -> None:
-    """Say which configured arms the policy never saw; fail when it saw none of them."""
+def _check_arms(fitted: FittedPolicy, config: Path) -> None:
+    """Say which configured arms the policy never saw, and which of its own are not offered.
+
+    Fail when it saw none of those that are.
+    """
     from router.cli.build import assemble
+    from router.cli.derived import told_of_derived
     from router.gateway.config import load
 
-    arms = assemble(load(config)).arms
+    catalog = assemble(load(config))
+    arms = (*catalog.arms, *(cascade.arm for cascade in catalog.cascades.values()))
     strangers = [arm for arm in arms if arm not in fitted.estimator.observed_]
     if len(strangers) == len(arms):
         fail(
             f"the policy knows none of the configured arms ({', '.join(map(str, arms))}); it was "
             f"fitted on: {', '.join(map(str, fitted.estimator.observed_))}"
         )
+    told = list(told_of_derived(fitted, catalog))
     if strangers:
-        console().print(
-            f"no outcome of {', '.join(map(str, strangers))}: predicted from what is like them",
-            style="yellow",
-            markup=False,
-        )
+        names = ", ".join(map(str, strangers))
+        told.insert(0, f"no outcome of {names}: predicted from what is like them")
+    for line in told:
+        console().print(line, style="yellow", markup=False, soft_wrap=True)

@@ -48,6 +48,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the ledger.")] = 1,
+    no_watch: Annotated[
+        bool, typer.Option("--no-watch", help="Read the file again at SIGHUP alone.")
+    ] = False,
 ) -> None:
     """Serve the OpenAI-compatible gateway until it is stopped."""
     with errors_shown():
@@ -69,7 +72,7 @@ def serve(
         )
         _make_first_key(loaded)
         settings = uvicorn.Config(
-            partial(served_app, config, os.getpid() if workers > 1 else None),
+            partial(served_app, config, os.getpid() if workers > 1 else None, watch=not no_watch),
             factory=True,
             workers=workers,
             log_level="critical",
@@ -79,9 +82,9 @@ def serve(
             timeout_worker_healthcheck=HEALTH_S,
         )
         if workers > 1:
-            from uvicorn.supervisors import Multiprocess
+            from router.cli.supervising import Supervisor
 
-            Multiprocess(settings, sockets=[listening]).run()
+            Supervisor(settings, sockets=[listening]).run()
         else:
             server = uvicorn.Server(settings)
             with suppress(KeyboardInterrupt):
@@ -111,22 +114,36 @@ def _make_first_key(config: Config) -> None:
         )
 
 
-def served_app(config: Path, supervisor_pid: int | None = None) -> FastAPI:
+def served_app(config: Path, supervisor_pid: int | None = None, *, watch: bool = True) -> FastAPI:
     """Build the application inside the process that serves it, and say why it cannot start.
+
+    A changed configuration is taken over at SIGHUP and, with ``watch``, when the file changes.
 
     A worker whose supervisor is gone stops by itself: nobody else would stop it.
     """
-    from router.cli.build import build_app
+    from router.cli.build import build_gateway
+    from router.cli.reloading import WATCH_S, Reloader
     from router.gateway.config import load
 
     if supervisor_pid is not None:
-        watch = Thread(target=_end_with, args=(supervisor_pid,), name="supervisor", daemon=True)
-        watch.start()
-    return build_app(
-        load(config),
+        Thread(target=_end_with, args=(supervisor_pid,), name="supervisor", daemon=True).start()
+    loaded = load(config)
+
+    def begin() -> None:
+        tune_interpreter()
+        reloader.begin(watch_s=WATCH_S if watch else None)
+
+    async def end() -> None:
+        await reloader.aclose()
+
+    gateway = build_gateway(
+        loaded,
         on_failure=lambda error: say_error(str(error)),
-        on_ready=tune_interpreter,
+        on_ready=begin,
+        on_end=end,
     )
+    reloader = Reloader(config, loaded, gateway, say_warning)
+    return gateway.app
 
 
 def tune_interpreter() -> None:

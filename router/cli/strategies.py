@@ -58,4 +58,5 @@ def _needs(demands: Demands) -> str:
         (f"rheostat[{demands.extra}]", demands.extra is not None),
     )
     said = ", ".join(text for text, holds in told if holds)
-    return (f"; needs {said}" if said else "") + ("; a weak signal" if demands.weak else "")
+    strength = "; a weak signal" if demands.weak else "; exact" if demands.exact else ""
+    return (f"; needs {said}" if said else "") + strength

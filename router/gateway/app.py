@@ -11,14 +11,25 @@ from router.gateway import handlers
 from router.gateway.door import Door
 from router.gateway.idempotency import Idempotency
 from router.gateway.metrics import Metrics
-from router.gateway.routes import completions, dialects, feedback, health, metrics, models, plan
+from router.gateway.routes import (
+    completions,
+    dialects,
+    embeddings,
+    feedback,
+    health,
+    metrics,
+    models,
+    plan,
+)
 from router.gateway.schemas import ErrorBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from router.gateway.dependencies import Engine
+    from router.gateway.idempotency import AnswerStore
     from router.gateway.settings import GatewaySettings
+    from router.gateway.telemetry import Telemetry
 
 API_VERSION = "1"
 """Version of the HTTP interface, which is in its paths too; not of the package."""
@@ -29,19 +40,23 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what is served, and what happens around it
     engine: Engine,
     settings: GatewaySettings,
     *,
+    answers: AnswerStore | None = None,
+    telemetry: Telemetry | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """Build the gateway over ``engine``.
 
+    ``answers`` keeps those to idempotency keys; without it they are kept in this process.
+    With ``telemetry`` every request that the door lets in is traced.
     ``on_start`` is awaited before the first request, ``on_stop`` after the last one, also when
     ``on_start`` raised. There are no pages that load foreign scripts, and no CORS.
     """
-    once = Idempotency()
+    once = Idempotency(store=answers)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -67,7 +82,11 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = Metrics()
     handlers.install(app)
-    for room in (completions, dialects, models, plan, feedback, health, metrics):
+    for room in (completions, dialects, embeddings, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
+    if telemetry is not None:
+        from router.gateway.telemetry import TracingMiddleware  # noqa: PLC0415 - an extra
+
+        app.add_middleware(TracingMiddleware, telemetry=telemetry)
     app.add_middleware(Door, settings=settings, once=once, metrics=app.state.metrics)
     return app

@@ -11,7 +11,8 @@ from policies.types import AnswerKind
 from router.errors import RequestError
 from router.gateway.config_parts import NAME_PATTERN
 from router.gateway.strict import Strict, nearest, problems
-from router.routing.types import AUTO, ChatRequest, Limits
+from router.routing.types import AUTO, ChatRequest, Limits, is_auto
+from router.verifiers.response_format import check_format, has_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADER = b"x-compute-"
 NUMBERS = frozenset({"accuracy_target", "max_cost_usd", "max_latency_s"})
+SWITCHES = {"true": True, "false": False}
 LISTS = frozenset({"allowed_models", "tags"})
 MAX_TAGS = 8
 
@@ -47,6 +49,7 @@ class Compute(Body):
     answer_kind: Annotated[AnswerKind, Field(strict=False)] | None = None
     tags: Annotated[list[Label], Field(max_length=MAX_TAGS)] | None = None
     session: Label | None = None
+    cache: bool | None = None
 
     def to_limits(self) -> Limits:
         """Give the limits as the engine knows them."""
@@ -83,11 +86,12 @@ class Asked:
         metadata: Mapping[str, str] | None,
     ) -> ChatRequest:
         """Give the request as the engine knows it; RequestError where limits contradict."""
-        compute = _together(self.compute, caller.compute)
+        compute = together(self.compute, caller.compute)
+        check_format(self.task.extra)
         kind = compute.answer_kind
         task = replace(
             self.task,
-            answer_kind=kind or AnswerKind.TEXT,
+            answer_kind=kind or (AnswerKind.JSON if has_format(self.task) else AnswerKind.TEXT),
             kind_is_declared=kind is not None,
             max_tokens=self.cap or settings.default_max_tokens,
         )
@@ -100,8 +104,9 @@ class Asked:
             tenant=caller.tenant,
             team=caller.team,
             user=user,
-            tags=_permitted(compute.tags or (), settings.tags),
+            tags=permitted_tags(compute.tags or (), settings.tags),
             session=compute.session,
+            cacheable=compute.cache is not False,
             metadata=metadata or {},
         )
 
@@ -143,6 +148,8 @@ def _header(name: str) -> str:
 def _value(name: str, text: str) -> object:
     if name in LISTS:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if name == "cache":
+        return SWITCHES.get(text, text)
     if name in NUMBERS:
         try:
             return float(text)
@@ -151,7 +158,7 @@ def _value(name: str, text: str) -> object:
     return text
 
 
-def _together(body: Compute | None, headers: Compute | None) -> Compute:
+def together(body: Compute | None, headers: Compute | None) -> Compute:
     """Join what body and headers ask; RequestError for a field that is in both."""
     if body is None or headers is None:
         return body or headers or EVERYTHING
@@ -167,7 +174,7 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     """Keep to the models that the key allows; RequestError where none is left."""
     if allowed_models is None:
         return limits
-    if model not in {AUTO, *allowed_models}:
+    if not is_auto(model) and model not in allowed_models:
         msg = f"this key may not use {model!r}; name one of: {', '.join((AUTO, *allowed_models))}"
         raise RequestError(msg, param="model", code="model_not_allowed")
     if not allowed_models:
@@ -181,7 +188,7 @@ def _within_key(model: str, limits: Limits, allowed_models: tuple[str, ...] | No
     return replace(limits, allowed_models=kept)
 
 
-def _permitted(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
+def permitted_tags(tags: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
     """Give each tag once; RequestError for one that the operator does not list."""
     for tag in tags:
         if tag not in known:

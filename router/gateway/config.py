@@ -27,10 +27,13 @@ from router.gateway.config_parts import (
     AlertsConfig,
     AuthConfig,
     BudgetConfig,
+    CacheConfig,
+    EmbeddingConfig,
     MachineConfig,
     ModelConfig,
     Name,
     Number,
+    TelemetryConfig,
     Whole,
     double_of,
 )
@@ -41,6 +44,8 @@ from router.strategies.registry import parse_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
+
+    from policies.pacing import Pacing
 
 ORGANISATION = "organisation"
 KEY_SCOPE = "key:"
@@ -68,11 +73,13 @@ class Config(Strict):
 
     ledger: str = Field(default="sqlite:///rheostat.db", repr=False)
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    embeddings: tuple[EmbeddingConfig, ...] = ()
     strategies: tuple[str, ...] = ("direct", "cot", "self_consistency(samples=5)")
     cascades: tuple[str, ...] = ()
     budgets: tuple[BudgetConfig, ...] = ()
     tags: tuple[Name, ...] = ()
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+    telemetry: TelemetryConfig | None = None
     auth: AuthConfig = Field(default_factory=AuthConfig)
     machine: MachineConfig | None = None
     default_max_tokens: Whole = 512
@@ -82,6 +89,8 @@ class Config(Strict):
     shadow_price: Annotated[Number, Field(ge=0)] | None = None
     max_body_bytes: Whole = GatewaySettings().max_body_bytes
     request_timeout_s: Annotated[Number, Field(gt=0)] = 300.0
+    cache: CacheConfig | None = None
+    idempotency_ttl_s: Annotated[Number, Field(gt=0)] = 86_400.0
     budget_wait_s: Annotated[Number, Field(ge=0)] = 30.0
     keep_query_text: bool = True
     store_prompts: bool = False
@@ -130,7 +139,7 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if double := double_of(model.name for model in self.models):
+        if double := double_of([m.name for m in self.models] + [e.name for e in self.embeddings]):
             message = f"two models are called {double!r}; give each a name of its own"
             raise wrong(message, at=("models",))
         if double := double_of(f"{b.scope} per {b.period}" for b in self.budgets):
@@ -138,6 +147,13 @@ class Config(Strict):
             raise wrong(message, at=("budgets",))
         for i, model in enumerate(self.models):
             self._check_price(i, model)
+        for i, embedding in enumerate(self.embeddings):
+            if self._embedding_price(embedding) is None:
+                message = (
+                    f"no price is known for {embedding.model!r}; add `price: "
+                    "{input_usd_per_million_tokens: ...}`, or `price: {free: true}` if it is free"
+                )
+                raise wrong(message, at=("embeddings", i, "price"))
         for i, budget in enumerate(self.budgets):
             self._check_scope(i, budget)
         names = {model.name for model in self.models}
@@ -204,6 +220,19 @@ class Config(Strict):
             raise ConfigError(msg)
         return price
 
+    def embedding_price(self, embedding: EmbeddingConfig) -> Price:
+        """Price of an embedding model of this configuration."""
+        price = self._embedding_price(embedding)
+        if price is None:
+            msg = f"no price is known for {embedding.model!r}; give it a `price:` in the config"
+            raise ConfigError(msg)
+        return price
+
+    def _embedding_price(self, embedding: EmbeddingConfig) -> Price | None:
+        if embedding.price is not None:
+            return embedding.price.to_price()
+        return shipped_price(embedding.model)
+
     def dated_prices(self, model: ModelConfig) -> tuple[DatedPrice, ...]:
         """Every price of a model under its name here, with the day from which it holds."""
         changes = (
@@ -214,7 +243,9 @@ class Config(Strict):
 
     def price_book(self) -> PriceBook:
         """Every price of every model."""
-        return PriceBook(tuple(e for model in self.models for e in self.dated_prices(model)))
+        embeddings = (DatedPrice(e.name, self.embedding_price(e)) for e in self.embeddings)
+        models = (e for model in self.models for e in self.dated_prices(model))
+        return PriceBook((*models, *embeddings))
 
     def price_slips(self) -> list[str]:
         """Say which prices are so far from the shipped list that a unit was mistaken."""
@@ -267,14 +298,32 @@ class Config(Strict):
             max_body_bytes=self.max_body_bytes,
             keys=keys if self.auth.mode == "keys" else None,
             teams={key.name: key.team for key in self.auth.keys if key.team is not None},
+            limits={key.name: key.to_limits() for key in self.auth.keys},
             tags=frozenset(self.tags),
             pepper=None if pepper is None else pepper.get_secret_value(),
         )
 
+    def paced(self) -> dict[tuple[str, str], Pacing]:
+        """Give how budgets are paced, by scope and period, those that are."""
+        return {
+            (budget.scope, budget.period.value): budget.pacing.to_pacing()
+            for budget in self.budgets
+            if budget.pacing is not None
+        }
+
     def show(self) -> str:
         """Give the configuration as YAML, defaults included, secrets hidden."""
-        shown = _shown(self.model_dump())
-        return yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return dump(self.shown())
+
+    def shown(self) -> dict[str, Any]:
+        """Give the configuration as plain data, defaults included, secrets hidden."""
+        found: dict[str, Any] = _shown(self.model_dump())
+        return found
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """Give plain data as YAML, amounts exact."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -282,8 +331,14 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
     Raises ConfigError that names the line, the key, and what to write instead.
     """
+    text = read_text(path)
+    return parse(text, str(path), os.environ if environ is None else environ)
+
+
+def read_text(path: Path) -> str:
+    """Read a configuration's file; ConfigError that says what to do where it cannot be read."""
     try:
-        text = Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8")
     except FileNotFoundError as error:
         msg = f"there is no configuration {path}; write one with `rheostat init {path}`"
         raise ConfigError(msg) from error
@@ -291,7 +346,6 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         msg = f"the configuration {path} cannot be read: {reason}"
         raise ConfigError(msg) from error
-    return parse(text, str(path), os.environ if environ is None else environ)
 
 
 def parse(text: str, source: str, environ: Mapping[str, str]) -> Config:

@@ -14,12 +14,17 @@ from cost_models.budgets import Budget, Period, zone
 from cost_models.errors import PriceConfigError
 from cost_models.estimates import Throughput
 from cost_models.money import NANO_PER_USD
+from cost_models.plans import HOURS_PER_DAY
 from cost_models.pricing import Price
+from cost_models.rates import RateLimits
+from policies.pacing import Pacing
 from router.gateway.strict import Strict, nearest, wrong
 from router.providers.simulated import PREFIX as SIMULATED_PREFIX
 from router.providers.simulated import SIMULATED_MODELS
 from router.providers.weights import manifest
-from router.routing.types import AUTO
+from router.routing.cache import CacheSettings
+from router.routing.signing import signing_key
+from router.routing.types import is_auto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +35,7 @@ LOCAL = "local/"
 SIMULATED = "simulated/"
 MIN_KEY_LENGTH = 16
 MIN_KEY_VARIETY = 8
+MAX_RATE = 1_000_000_000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 
 
@@ -43,6 +49,7 @@ def _not_bool(value: object) -> object:
 Amount = Annotated[Decimal, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1 << 53)]
+Rate = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MAX_RATE)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -116,10 +123,7 @@ class ModelConfig(Strict):
     @field_validator("name")
     @classmethod
     def _is_not_reserved(cls, name: str) -> str:
-        if name == AUTO or name.startswith(f"{AUTO}/"):
-            message = f"{name!r} is reserved for routing; give the model another name"
-            raise wrong(message)
-        return name
+        return _unreserved(name)
 
     @field_validator("model")
     @classmethod
@@ -144,12 +148,7 @@ class ModelConfig(Strict):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if not is_http(url):
-            message = "an address such as http://127.0.0.1:9000/v1 is needed"
-            raise wrong(message)
-        return url
+        return _http(url)
 
     @property
     def local_name(self) -> str | None:
@@ -160,6 +159,76 @@ class ModelConfig(Strict):
     def is_simulated(self) -> bool:
         """True for a simulated model."""
         return self.model.startswith(SIMULATED)
+
+
+class PacingConfig(Strict):
+    """How the shadow price follows spending; see `policies.pacing.Pacing`."""
+
+    keep_accuracy_target: bool = False
+    gain: Annotated[Number, Field(gt=0, le=10_000)] = Pacing().gain
+    min_price_factor: Annotated[Number, Field(gt=0, le=1)] = Pacing().min_factor
+    max_price_factor: Annotated[Number, Field(gt=1, le=1e9)] = Pacing().max_factor
+    hours: tuple[Annotated[Number, Field(ge=0)], ...] | None = None
+
+    @field_validator("hours")
+    @classmethod
+    def _is_a_day(cls, hours: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if hours is not None and (len(hours) != HOURS_PER_DAY or not sum(hours)):
+            message = f"24 weights are needed, from midnight on, not all 0; got {len(hours)}"
+            raise wrong(message)
+        return hours
+
+    def to_pacing(self) -> Pacing:
+        """Give the law."""
+        return Pacing(
+            gain=self.gain,
+            min_factor=self.min_price_factor,
+            max_factor=self.max_price_factor,
+            keep_accuracy_target=self.keep_accuracy_target,
+            hours=self.hours,
+        )
+
+
+class EmbeddingConfig(Strict):
+    """One embedding model: ``name`` is what clients and reports see, ``model`` its litellm form."""
+
+    name: Name
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str | None = Field(default=None, repr=False)
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    price: PriceConfig | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_reserved(cls, name: str) -> str:
+        return _unreserved(name)
+
+    @field_validator("model")
+    @classmethod
+    def _runs_elsewhere(cls, model: str) -> str:
+        if model.startswith((LOCAL, SIMULATED)):
+            message = "embeddings come from upstreams alone; name a model such as openai/NAME"
+            raise wrong(message)
+        return model
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        return _http(url)
+
+
+def _unreserved(name: str) -> str:
+    if is_auto(name):
+        message = f"{name!r} is reserved for routing; give the model another name"
+        raise wrong(message)
+    return name
+
+
+def _http(url: str | None) -> str | None:
+    if url is not None and not is_http(url):
+        message = "an address such as http://127.0.0.1:9000/v1 is needed"
+        raise wrong(message)
+    return url
 
 
 class BudgetConfig(Strict):
@@ -174,6 +243,14 @@ class BudgetConfig(Strict):
     period: Period
     time_zone: str = "UTC"
     soft: bool = False
+    pacing: PacingConfig | None = None
+
+    @model_validator(mode="after")
+    def _can_be_paced(self) -> Self:
+        if self.pacing is not None and self.period is Period.TOTAL:
+            message = "pacing needs a period that ends: day, week or month"
+            raise wrong(message, at=("pacing",))
+        return self
 
     @field_validator("period")
     @classmethod
@@ -198,6 +275,31 @@ class BudgetConfig(Strict):
         return Budget(self.scope, self.period, limit_nano_usd, self.time_zone, self.soft)
 
 
+class CacheConfig(Strict):
+    """A cache of answers to requests that are repeated word for word by the same tenant."""
+
+    ttl_s: Annotated[Number, Field(gt=0)]
+    max_entries: Whole = 10_000
+    max_bytes: Whole = 64 << 20
+
+    def to_settings(self) -> CacheSettings:
+        """Give the settings as the engine knows them."""
+        return CacheSettings(**self.model_dump())
+
+
+class TelemetryConfig(Strict):
+    """OpenTelemetry over HTTP; headers and certificates come from its own environment variables."""
+
+    endpoint: Annotated[str, Field(min_length=1)]
+    service_name: Name = "rheostat"
+    sample_ratio: Annotated[Number, Field(ge=0, le=1)] = 1.0
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, url: str) -> str | None:
+        return _http(url)
+
+
 class AlertsConfig(Strict):
     """Where alerts go beside the log; ``secret`` is what the events are signed with."""
 
@@ -211,6 +313,9 @@ class AlertsConfig(Strict):
                 message = "a secret signs nothing without a webhook; name one, or remove it"
                 raise wrong(message, at=("secret",))
             return self
+        if self.secret is not None and not _is_signing_key(self.secret.get_secret_value()):
+            message = "after whsec_ a key of at least 16 bytes in base64 is needed"
+            raise wrong(message, at=("secret",))
         if not is_http(self.webhook.get_secret_value()):
             message = "an address such as https://alerts.example.com/rheostat is needed"
             raise wrong(message, at=("webhook",))
@@ -227,10 +332,13 @@ class AlertsConfig(Strict):
 
 
 class KeyConfig(Strict):
-    """A static key; its name is the tenant that it stands for."""
+    """A static key; its name is the tenant that it stands for, and may ask so fast."""
 
     name: Name
     team: Name | None = None
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    parallel_requests: Rate | None = None
     key: SecretStr
 
     @field_validator("key")
@@ -244,6 +352,10 @@ class KeyConfig(Strict):
             )
             raise wrong(message)
         return key
+
+    def to_limits(self) -> RateLimits:
+        """Give how fast it may ask."""
+        return RateLimits(self.requests_per_minute, self.tokens_per_minute, self.parallel_requests)
 
 
 class AuthConfig(Strict):
@@ -274,6 +386,13 @@ class AuthConfig(Strict):
             message = "two keys are the same; give each name a key of its own"
             raise wrong(message, at=("keys",))
         return self
+
+
+def _is_signing_key(secret: str) -> bool:
+    try:
+        return len(signing_key(secret)) >= MIN_KEY_LENGTH
+    except ValueError:
+        return False
 
 
 def is_http(url: str) -> bool:

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
 
+from cost_models.rates import NO_LIMITS
 from router.gateway.compute import from_headers
 from router.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from cost_models.rates import RateLimits
     from router.gateway.compute import Compute
+    from router.routing.embeddings import Embedded, EmbedRequest
     from router.routing.types import ChatRequest, Plan, Served
     from router.types import Chunk
     from storage.outcomes import Grade
+    from storage.rates import Permit
 
 
 class Engine(Protocol):
@@ -23,6 +27,25 @@ class Engine(Protocol):
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
+        ...
+
+    async def admit(self, request: ChatRequest | EmbedRequest, limits: RateLimits) -> Permit:
+        """Count a request in the limits of its key; RateLimitedError where it comes too fast.
+
+        The request has to be answered or streamed with the permit, which ends with it.
+        """
+        ...
+
+    async def policies(self) -> Sequence[str]:
+        """Versions of the policies that ``auto/VERSION`` can name, the newest first."""
+        ...
+
+    def embedding_models(self) -> Sequence[str]:
+        """Names of the configured embedding models."""
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Turn texts into vectors; the cost is committed when this returns."""
         ...
 
     async def answer(self, request: ChatRequest) -> Served:
@@ -50,7 +73,7 @@ class Engine(Protocol):
 
 
 class Caller(NamedTuple):
-    """One request's own id, the tenant and team that it is charged to, and its models.
+    """One request's own id, the tenant and team that it is charged to, its models and limits.
 
     ``compute`` is what its headers ask of routing.
     """
@@ -58,8 +81,10 @@ class Caller(NamedTuple):
     request_id: str
     tenant: str
     allowed_models: tuple[str, ...] | None = None
+    allowed_embeddings: tuple[str, ...] | None = None
     compute: Compute | None = None
     team: str | None = None
+    limits: RateLimits = NO_LIMITS
 
 
 async def engine_of(request: Request) -> Engine:
@@ -80,10 +105,21 @@ async def caller_of(request: Request) -> Caller:
     state = request.state
     compute = from_headers(request.scope["headers"])
     allowed: tuple[str, ...] | None = state.allowed_models
+    embeddings: tuple[str, ...] | None = None
     if allowed is not None:
-        configured = (await engine_of(request)).models()
-        allowed = tuple(name for name in allowed if name in configured)
-    return Caller(state.request_id, state.tenant, allowed, compute, state.team)
+        engine = await engine_of(request)
+        chat, embedding = engine.models(), engine.embedding_models()
+        embeddings = tuple(name for name in allowed if name in embedding)
+        allowed = tuple(name for name in allowed if name in chat)
+    return Caller(
+        request_id=state.request_id,
+        tenant=state.tenant,
+        allowed_models=allowed,
+        allowed_embeddings=embeddings,
+        compute=compute,
+        team=state.team,
+        limits=state.limits,
+    )
 
 
 EngineDep = Annotated[Engine, Depends(engine_of)]

@@ -19,6 +19,7 @@ from router.gateway.handlers import (
     error_response,
     request_headers,
 )
+from storage.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,10 @@ def naming(send: Send, named: list[tuple[bytes, bytes]]) -> Send:
 
 
 class Door:
-    """Plain ASGI middleware in front of every route, known or not."""
+    """Plain ASGI middleware in front of every route, known or not.
+
+    It follows the application's settings, which can be replaced while it serves.
+    """
 
     def __init__(
         self, app: ASGIApp, settings: GatewaySettings, once: Idempotency, metrics: Metrics
@@ -64,6 +68,10 @@ class Door:
         self._app = app
         self._metrics = metrics
         self._once = once
+        self._follow(settings)
+
+    def _follow(self, settings: GatewaySettings) -> None:
+        self._settings = settings
         self._keyring = Keyring(settings)
         self._clock = settings.clock
         self._max_body_bytes = settings.max_body_bytes
@@ -75,6 +83,9 @@ class Door:
             return
         started_s = time.perf_counter()
         status = FAILED
+        settings = scope["app"].state.settings
+        if settings is not self._settings:
+            self._follow(settings)
 
         async def send_seen(message: Message) -> None:
             nonlocal status
@@ -102,6 +113,7 @@ class Door:
             request_id=request_id,
             tenant=tenant.name,
             team=tenant.team,
+            limits=tenant.limits,
             allowed_models=tenant.allowed_models,
         )
         n_bytes = 0
@@ -121,7 +133,7 @@ class Door:
         app = self._named(named)
         try:
             await self._once.run(app, scope, receive_counted, send, tenant.name, key.strip())
-        except (HTTPException, RequestError) as error:
+        except (HTTPException, RequestError, LedgerError) as error:
             await self._refused(scope["path"], error)(scope, receive, send_named)
 
     def _named(self, named: list[tuple[bytes, bytes]]) -> ASGIApp:
@@ -132,8 +144,8 @@ class Door:
 
         return app
 
-    def _refused(self, path: str, error: HTTPException | RequestError) -> Response:
-        if isinstance(error, RequestError):
+    def _refused(self, path: str, error: HTTPException | RheostatError) -> Response:
+        if isinstance(error, RheostatError):
             found = described(error, self._clock())
             return error_response(path, found.status, found.error, found.headers)
         too_large = body_of(str(error.detail), BAD_REQUEST, "too_large")

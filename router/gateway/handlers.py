@@ -21,6 +21,7 @@ from router.errors import (
     WeightsError,
 )
 from router.gateway.dialects import messages_wire
+from router.gateway.rates import rate_headers
 from router.gateway.sse import CLIENT_GONE, ClientGoneError
 from router.gateway.strict import problems
 from router.gateway.wire import dumps
@@ -30,6 +31,7 @@ from storage.errors import (
     HeldBackError,
     LedgerError,
     LedgerUnavailableError,
+    RateLimitedError,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ FORMS: dict[type[RheostatError], Form] = {
     UnknownPriceError: Form(500, SERVER, "unknown_price"),
     BudgetExceededError: Form(402, QUOTA, "budget_exceeded"),
     HeldBackError: Form(429, RATE, "budget_busy"),
+    RateLimitedError: Form(429, RATE, "rate_limit_exceeded"),
     NoAffordableArmError: Form(402, QUOTA, "no_affordable_arm"),
     AllowanceExceededError: Form(402, QUOTA, "allowance_exceeded"),
     PolicyNotReadyError: Form(503, SERVER, "policy_not_ready"),
@@ -79,7 +82,12 @@ FORMS: dict[type[RheostatError], Form] = {
 }
 """The nearest class wins, so an error that is not here looks like its parent."""
 
-STATUS_OF_CODE = {"model_not_found": 404, "model_not_allowed": 403, "idempotency_key_reused": 409}
+STATUS_OF_CODE = {
+    "model_not_found": 404,
+    "model_not_allowed": 403,
+    "idempotency_key_reused": 422,
+    "idempotency_key_in_use": 409,
+}
 """Codes of RequestError that OpenAI answers with a status other than 400."""
 
 NO_JSON = "send the body as JSON, with the header Content-Type: application/json"
@@ -118,8 +126,10 @@ def described(error: RheostatError, now: datetime) -> Described:
             headers |= _retry_after(error.retry_after_s)
         elif facts.resets_at is not None:
             headers |= _retry_after((facts.resets_at - now).total_seconds())
-    elif isinstance(error, ProviderError | LedgerUnavailableError):
+    elif isinstance(error, ProviderError | RateLimitedError | LedgerUnavailableError):
         headers |= _retry_after(error.retry_after_s)
+    if isinstance(error, RateLimitedError):
+        headers |= rate_headers(error.buckets)
     return Described(status, body, headers)
 
 

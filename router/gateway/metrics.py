@@ -18,6 +18,7 @@ ROUTES = frozenset(
         "/openapi.json",
         "/readyz",
         "/v1/chat/completions",
+        "/v1/embeddings",
         "/v1/feedback",
         "/v1/messages",
         "/v1/models",
@@ -34,6 +35,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._in_flight = 0
+        self._reloads: Counter[bool] = Counter()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
@@ -53,6 +55,10 @@ class Metrics:
         buckets[bisect_left(BOUNDS_S, seconds)] += 1
         self._seconds[route] = self._seconds.get(route, 0.0) + seconds
 
+    def count_reload(self, *, ok: bool) -> None:
+        """Count a configuration that was taken over, or could not be."""
+        self._reloads[ok] += 1
+
     def text(self) -> str:
         """Give all figures."""
         lines = [
@@ -66,6 +72,13 @@ class Metrics:
             f'rheostat_http_requests_total{{route="{route}",status="{status}"}} {n}'
             for (route, status), n in sorted(self._requests.items())
         ]
+        if self._reloads:
+            lines += [
+                "# HELP rheostat_config_reloads_total Changed configurations, by what came of it.",
+                "# TYPE rheostat_config_reloads_total counter",
+                f'rheostat_config_reloads_total{{result="failed"}} {self._reloads[False]}',
+                f'rheostat_config_reloads_total{{result="taken"}} {self._reloads[True]}',
+            ]
         lines += [
             "# HELP rheostat_http_request_seconds Seconds to the last byte of an answer, by route.",
             "# TYPE rheostat_http_request_seconds histogram",

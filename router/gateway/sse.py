@@ -142,8 +142,8 @@ def _numbered(tool_calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class EventStream(Response):
     """The response that sends what ``source`` yields; events that come in one go share a write.
 
-    ``describe`` gives the event for an error that comes after the first byte. Create it, await
-    ``begin``, then return it from the endpoint.
+    ``describe`` gives the event for an error that comes after the first byte; ``headers`` are sent
+    beside those of every stream. Create it, await ``begin``, then return it from the endpoint.
     """
 
     media_type = "text/event-stream"
@@ -154,8 +154,9 @@ class EventStream(Response):
         describe: Callable[[BaseException], bytes],
         *,
         progress_s: float,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(headers=HEADERS)
+        super().__init__(headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
         loop = asyncio.get_running_loop()
         self._describe = describe

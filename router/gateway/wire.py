@@ -99,10 +99,14 @@ def to_compute(served: Served) -> dict[str, Any]:
         "samples": len(answer.samples),
         "agreement": answer.confidence,
         "complete": answer.complete,
+        "verified": answer.verified,
+        "verified_by": answer.verified_by,
         "value": answer.value,
         "latency_s": round(served.latency_s, 6),
         "overhead_s": round(served.overhead_s, 6),
     }
+    if served.cached_from is not None:
+        told["cached_from"] = served.cached_from
     if served.attempts:
         told["attempts"] = [
             {
@@ -134,7 +138,9 @@ def to_decision(made: Decision) -> dict[str, Any]:
 
 def headers(served: Served) -> dict[str, str]:
     """Give the headers of an answer, beside the request's id."""
+    cached = {} if served.cached_from is None else {"x-rheostat-cache": "hit"}
     return {
+        **cached,
         "x-rheostat-cost-usd": f"{served.cost_nano_usd / NANO:.9f}",
         "x-rheostat-overhead-ms": f"{served.overhead_s * 1e3:.3f}",
         "x-rheostat-arm": _header_text(str(served.decision.arm)),

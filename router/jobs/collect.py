@@ -158,13 +158,13 @@ class _Pending:
             )
             key = f"{self._settings.seed}|{question.question_id}|{self._arm}"
             seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
-            answer = await self._strategy.run(
-                task_for(question, self._settings.max_tokens, seed), meter
-            )
+            task = task_for(question, self._settings.max_tokens, seed)
+            answer = await self._strategy.run(task, meter)
             usage = meter.usage
             return {
                 "query_id": question.question_id,
                 "query": question.text,
+                "posing": str(task.posing),
                 "model": self._arm.model,
                 "strategy": self._arm.strategy,
                 "correct": int(grade(question, answer.text) >= 1.0),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from cost_models.estimates import CallBound
+from cost_models.money import to_nano_usd
 from cost_models.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from cost_models.pricing import Price
     from router.types import CallRole, Chunk, Message, Sample, SampleRequest
+
+T = TypeVar("T")
 
 TOKENS_PER_MESSAGE_BOUND = 16
 """Upper bound of the template tokens around one message, over the chat templates in use."""
@@ -67,13 +72,37 @@ class Provider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OutsideCall(Generic[T]):
+    """One call to a server beside the request's model, at a price of its own.
+
+    ``model`` and ``provider`` are what the ledger calls it. ``worst`` bounds what it can use;
+    ``make`` makes it and says in the tally what it used.
+    """
+
+    model: str
+    provider: str
+    price: Price
+    worst: Usage
+    make: Callable[[Tally], Awaitable[T]]
+
+    @property
+    def bound(self) -> CallBound:
+        """The call as it is held: at its own price, outside the model's context."""
+        return CallBound(0, 0, own_nano_usd=to_nano_usd(self.price.worst_case_usd(self.worst)))
+
+
 class Sampler(Protocol):
-    """What a strategy sees of a metered model: it can draw samples and nothing else."""
+    """What a strategy sees of a metered model: samples, and calls beside it on the same meter."""
 
     model: str
 
     async def sample(self, request: SampleRequest, role: CallRole = ...) -> tuple[Sample, ...]:
         """Draw completions, or raise AllowanceExceededError before a call that does not fit."""
+        ...
+
+    async def outside(self, call: OutsideCall[T], role: CallRole) -> T:
+        """Make a call to another server, admitted and counted like the model's own."""
         ...
 
 

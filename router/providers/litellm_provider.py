@@ -34,6 +34,9 @@ MAX_SAID_CHARS = 300
 NATIVE_N = frozenset({"openai", "azure"})
 """Vendors that bill n completions of one prompt once."""
 
+SENDS_ADDRESSES = frozenset({"openai", "azure"})
+"""Vendors to whom an image's address is sent; for others litellm would fetch it from here."""
+
 SAMPLING = ("temperature", "top_p", "seed")
 """Fields left out for a model that does not know them; any other unknown field is an error."""
 
@@ -92,6 +95,7 @@ class LiteLLMProvider:
         """
         tally.settle(Usage())
         wire.check(request)
+        self._check_addresses(request)
         if request.n > 1 and not self.native_n:
             return await draw_each(request, tally, self._draw)
         return await self._draw(request, tally)
@@ -100,6 +104,7 @@ class LiteLLMProvider:
         """Yield one completion as it arrives; closing the iterator early hangs up."""
         tally.settle(Usage())
         wire.check(request)
+        self._check_addresses(request)
         if request.n != 1:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
@@ -168,6 +173,22 @@ class LiteLLMProvider:
                 if answered:
                     tally.settle(Usage())
                 raise translated from error
+
+    def _check_addresses(self, request: SampleRequest) -> None:
+        """Raise RequestError for an image that would be fetched from here."""
+        if self._upstream_model.partition("/")[0] in SENDS_ADDRESSES:
+            return
+        for i, message in enumerate(request.messages):
+            parts = () if isinstance(message.content, str) else message.content or ()
+            for part in parts:
+                image = part.get("image_url")
+                address = image.get("url") if isinstance(image, dict) else image
+                if image is not None and not str(address).startswith("data:"):
+                    msg = (
+                        f"messages[{i}] has an image by its address, which is not fetched here; "
+                        "send it as data:image/...;base64,..."
+                    )
+                    raise RequestError(msg, param="messages", code="invalid_value")
 
     async def _next(self, reply: Any) -> Any:  # noqa: ANN401 - litellm's objects
         """Give the next piece of a stream, None at its end."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cost_models.errors import RheostatError
 from cost_models.estimates import NS_PER_S, CallBound, worst_case_usage
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from cost_models.estimates import Throughput
     from cost_models.pricing import Price
-    from router.providers.base import Provider
+    from router.providers.base import OutsideCall, Provider
     from router.types import Chunk, Sample, SampleRequest
 
+T = TypeVar("T")
 
 TOO_LONG = "context_length_exceeded"
 
@@ -52,13 +53,19 @@ class Allowance:
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One admitted call: what is sent, the most it can use, and what it has used."""
+    """One admitted call: the most it can use, at which price, and what it has used.
 
-    request: SampleRequest
+    ``price_source`` and ``provider`` are "" for a call of the meter's own model.
+    """
+
+    model: str
     role: CallRole
+    price: Price
     worst: Usage
     worst_nano_usd: int
-    started_s: float
+    price_source: str = ""
+    provider: str = ""
+    started_s: float = field(default_factory=time.monotonic)
     tally: Tally = field(default_factory=Tally)
 
 
@@ -125,13 +132,35 @@ class Meter:
         for the model does not fit either: what was found before it is kept.
         """
         try:
-            with self._flight(request, role) as flight:
+            capped, admitted = self._admitted(request, role)
+            with self._flying(admitted) as flight:
                 async with self._in_time():
-                    return await self._provider.sample(flight.request, flight.tally)
+                    return await self._provider.sample(capped, flight.tally)
         except RequestError as error:
             if error.code == TOO_LONG and any(call.status == "ok" for call in self._landed):
                 raise AllowanceExceededError(str(error)) from error
             raise
+
+    async def outside(self, call: OutsideCall[T], role: CallRole) -> T:
+        """Make a call to another server at its own price, within the same caps.
+
+        Raises AllowanceExceededError before one that does not fit, ProviderTimeoutError when the
+        deadline ends it, and what the call raises.
+        """
+        worst_nano_usd = to_nano_usd(call.price.worst_case_usd(call.worst))
+        self._check_caps(call.worst, worst_nano_usd)
+        admitted = _Flight(
+            call.model,
+            role,
+            call.price,
+            call.worst,
+            worst_nano_usd,
+            price_source=call.price.source,
+            provider=call.provider,
+        )
+        with self._flying(admitted) as flight:
+            async with self._in_time():
+                return await call.make(flight.tally)
 
     async def stream(
         self, request: SampleRequest, role: CallRole = CallRole.ANSWER
@@ -141,8 +170,9 @@ class Meter:
         Close the generator (``contextlib.aclosing``) when leaving it early: the call is settled
         then, and is in doubt at its worst case before.
         """
-        with self._flight(request, role) as flight:
-            chunks = self._provider.stream(flight.request, flight.tally)
+        capped, admitted = self._admitted(request, role)
+        with self._flying(admitted) as flight:
+            chunks = self._provider.stream(capped, flight.tally)
             try:
                 while True:
                     chunk = await self._next(chunks)
@@ -165,9 +195,8 @@ class Meter:
             raise self._too_late() from error
 
     @contextmanager
-    def _flight(self, request: SampleRequest, role: CallRole) -> Iterator[_Flight]:
-        """Admit one call, count it whatever becomes of it, and write its record."""
-        flight = self._admitted(request, role)
+    def _flying(self, flight: _Flight) -> Iterator[_Flight]:
+        """Count an admitted call whatever becomes of it, and write its record."""
         if not self._in_flight:
             self._busy_since_s = flight.started_s
         self._in_flight.append(flight)
@@ -188,7 +217,8 @@ class Meter:
             if not self._in_flight:
                 self._upstream_s += time.monotonic() - self._busy_since_s
 
-    def _admitted(self, request: SampleRequest, role: CallRole) -> _Flight:
+    def _admitted(self, request: SampleRequest, role: CallRole) -> tuple[SampleRequest, _Flight]:
+        """Admit one call of the model, and give the request with its cap of machine time."""
         if min(request.n, request.max_tokens) < 1:
             msg = f"n and max_tokens are at least 1, got {request.n} and {request.max_tokens}"
             raise RequestError(msg, param="n" if request.n < 1 else "max_tokens")
@@ -208,7 +238,7 @@ class Meter:
             if request.max_machine_s is not None:
                 cap_s = min(cap_s, request.max_machine_s)
             request = replace(request, max_machine_s=cap_s)
-        return _Flight(request, role, worst, worst_nano_usd, time.monotonic())
+        return request, _Flight(self.model, role, self._price, worst, worst_nano_usd)
 
     def _check_caps(self, worst: Usage, worst_nano_usd: int) -> None:
         """Refuse the call unless it fits every cap, with all that was used or is in flight."""
@@ -235,11 +265,11 @@ class Meter:
         self, flight: _Flight, status: str, error: str | None = None, *, in_doubt: bool
     ) -> CallRecord:
         usage = flight.tally.usage
-        cost_nano_usd = to_nano_usd(self._price.cost_usd(usage))
+        cost_nano_usd = to_nano_usd(flight.price.cost_usd(usage))
         if in_doubt and cost_nano_usd <= flight.worst_nano_usd:
             usage, cost_nano_usd = flight.worst, flight.worst_nano_usd
         return CallRecord(
-            model=self.model,
+            model=flight.model,
             role=flight.role,
             usage=usage,
             cost_nano_usd=cost_nano_usd,
@@ -247,6 +277,8 @@ class Meter:
             status=status,
             in_doubt=in_doubt,
             error=error,
+            price_source=flight.price_source,
+            provider=flight.provider,
         )
 
     @asynccontextmanager

@@ -140,14 +140,17 @@ class OpenAICompatibleProvider:
         async with response, aclosing(self._events(response, until_s)) as events:
             async for event in events:
                 self._raise_told(event, tally)
-                usage = normalised(event.get("usage")) or usage
+                reported = normalised(event.get("usage"))
                 with self._reading():
                     chunk = wire.to_chunk(event)
+                usage = reported or usage
+                finished = finished or (chunk is not None and chunk.finish_reason is not None)
+                if finished and reported is not None:
+                    tally.settle(reported)
                 if chunk is None:
                     continue
                 texts.append(wire.text_of(chunk.delta.get("content")))
                 texts.append(wire.text_of(chunk.delta.get("reasoning_content")))
-                finished = finished or chunk.finish_reason is not None
                 yield chunk
         if not finished:
             raise ProviderError(self.model, "the stream ended before the completion did")

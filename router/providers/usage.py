@@ -22,6 +22,23 @@ TOOLS_BOUND = 1024
 FIELD_BOUND = 16
 """Upper bound of the tokens around one further field that reaches the prompt."""
 
+PROMPT = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount")
+COMPLETION = ("completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount")
+CACHE_READ = (
+    "prompt_cache_hit_tokens",
+    "cache_read_input_tokens",
+    "cacheReadInputTokens",
+    "cachedContentTokenCount",
+)
+CACHE_WRITE = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+BESIDE_PROMPT = (
+    "cache_read_input_tokens",
+    "cacheReadInputTokens",
+    "cache_creation_input_tokens",
+    "cacheWriteInputTokens",
+)
+"""Words of Anthropic and Bedrock. litellm keeps Anthropic's beside a prompt that has them in it."""
+
 IMAGE_TOKENS_BOUND = 50_000
 """Upper bound of one image's tokens over the models in use (OpenAI's small ones scale theirs)."""
 
@@ -54,30 +71,29 @@ def _parts_bound(message: Message) -> int:
 
 
 def normalised(reported: object) -> Usage | None:
-    """Give the usage of one call as an OpenAI-style object reports it; None if it says nothing.
+    """Give the usage of one call as its upstream reports it; None if it says nothing.
 
-    Cached and cache-written tokens are part of the prompt, reasoning is part of the completion.
-    An upstream that counts reasoning beside the completion is recognised by its total, or by
-    more reasoning than completion.
+    Read are the words of OpenAI (and vLLM, DeepSeek, litellm), Anthropic, Bedrock and Gemini.
+    Cached and cache-written tokens become part of the prompt, and reasoning of the completion:
+    Anthropic and Bedrock count the former beside the prompt, Gemini the latter beside the
+    completion. Any other upstream that counts reasoning beside the completion is recognised by
+    its total, or by more reasoning than completion.
     """
     if not isinstance(reported, dict):
         return None
-    prompt = _count(reported, "prompt_tokens", "input_tokens")
-    completion = _count(reported, "completion_tokens", "output_tokens")
-    total = _count(reported, "total_tokens")
+    prompt, cached, written = _prompt(reported)
+    completion = _count(reported, *COMPLETION)
+    total = _count(reported, "total_tokens", "totalTokens", "totalTokenCount")
+    beside = _count(reported, "thoughtsTokenCount")
+    of_completion = _details(reported, "completion_tokens_details", "output_tokens_details")
+    reasoning = _count(of_completion, "reasoning_tokens") or beside
+    if beside or reasoning > completion:
+        completion += reasoning
     if not (prompt or completion or total):
         return None
-    of_prompt = _details(reported, "prompt_tokens_details", "input_tokens_details")
-    of_completion = _details(reported, "completion_tokens_details", "output_tokens_details")
-    reasoning = _count(of_completion, "reasoning_tokens")
-    if reasoning > completion:
-        completion += reasoning
     if total > prompt + completion:
         reasoning = max(reasoning, total - prompt - completion)
         completion = total - prompt
-    cached = _count(of_prompt, "cached_tokens") or _count(reported, "prompt_cache_hit_tokens")
-    written = _count(of_prompt, "cache_creation_tokens", "cache_write_tokens")
-    written = written or _count(reported, "cache_creation_input_tokens")
     cached = min(cached, prompt)
     return Usage(
         n_calls=1,
@@ -87,6 +103,18 @@ def normalised(reported: object) -> Usage | None:
         completion_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
     )
+
+
+def _prompt(reported: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Count the whole prompt, and what of it was read from a cache and written to one."""
+    of_prompt = _details(reported, "prompt_tokens_details", "input_tokens_details")
+    prompt = _count(reported, *PROMPT) + _count(reported, "toolUsePromptTokenCount")
+    cached = _count(of_prompt, "cached_tokens") or _count(reported, *CACHE_READ)
+    written = _count(of_prompt, "cache_creation_tokens", "cache_write_tokens")
+    written = written or _count(reported, *CACHE_WRITE)
+    if "prompt_tokens" not in reported and any(word in reported for word in BESIDE_PROMPT):
+        prompt += cached + written
+    return prompt, cached, written
 
 
 def estimated(request: SampleRequest, texts: Iterable[str]) -> Usage:

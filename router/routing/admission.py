@@ -1,6 +1,8 @@
 """What to try when a hold does not fit: a lower cap, a cheaper arm, waiting - in that order.
 
-Pure: figures and offers in, the next attempt out. A cap that the client set is never lowered.
+Pure: figures and offers in, the next attempt out. A cap that the client set is never lowered. Any
+other goes down to what the arm's answers usually take, where that is known, and a request rather
+waits than goes below; where it is not, to a share of what is left.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cost_models.errors import BudgetExceededError
+    from cost_models.types import Arm
     from router.routing.candidates import Offer
     from router.routing.chooser import Choice
     from router.routing.types import ChatRequest
@@ -45,11 +48,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How to go on after a refusal: ``consider`` forecasts a request, ``whole`` is as asked."""
+    """How to go on after a refusal: ``consider`` forecasts a request, ``whole`` is as asked.
+
+    ``usual_cap`` gives the tokens that an arm's answers usually stay within, None if unknown.
+    """
 
     consider: Callable[[ChatRequest], Choice]
     whole: Attempt
     budget_wait_s: float
+    usual_cap: Callable[[Arm], int | None]
 
     def after(self, attempt: Attempt, offer: Offer, error: BudgetExceededError) -> Attempt | None:
         """Give the next attempt after ``offer`` did not fit; None to refuse the request."""
@@ -61,21 +68,31 @@ class Admission:
             return self._smaller(attempt, offer, unspent, unspent)
         free = unspent - facts.held_nano_usd
         others_wait = isinstance(error, HeldBackError) and free >= offer.worst_case_nano_usd
+        usual = self._usual(offer)
+        can_wait = self.budget_wait_s > 0
+        if usual is not None and usual > (unspent if can_wait else free):
+            usual = None
         if not others_wait:
             alone = facts.held_nano_usd == 0
-            aim = free if alone else free // SHARE_OF_FREE
-            smaller = self._smaller(attempt, offer, aim, free)
+            smaller = self._smaller(attempt, offer, _aim(usual, free, alone=alone), free)
             if smaller is not None:
                 return smaller
-        return self._waiting(offer, unspent)
+        return self._waiting(offer, unspent, usual) if can_wait else None
 
-    def _waiting(self, offer: Offer, unspent: int) -> Attempt | None:
-        """Wait with what would fit if all that is in flight cost nothing more."""
-        if self.budget_wait_s <= 0:
+    def _usual(self, offer: Offer) -> int | None:
+        """Bound in nano-USD what ``offer`` costs at its usual cap; None if that is not known."""
+        tokens = self.usual_cap(offer.arm)
+        floor, asked = self.whole.request.min_max_tokens, self.whole.request.task.max_tokens
+        if tokens is None or floor is None:
             return None
+        return _worst_at(self.whole.request, offer, min(asked, max(floor, tokens)))
+
+    def _waiting(self, offer: Offer, unspent: int, usual: int | None) -> Attempt | None:
+        """Wait with what would fit if all that is in flight cost nothing more."""
         deadline_s = time.monotonic() + self.budget_wait_s
         waiting = replace(self.whole, deadline_s=deadline_s)
-        lowered = self._lowered(waiting, offer, unspent // SHARE_OF_UNSPENT)
+        aim = unspent // SHARE_OF_UNSPENT if usual is None else usual
+        lowered = self._lowered(waiting, offer, aim)
         for candidate in (lowered, waiting):
             if candidate is not None:
                 choice = candidate.choice.within(unspent)
@@ -94,10 +111,20 @@ class Admission:
         return None if choice is None else replace(attempt, choice=choice)
 
     def _lowered(self, attempt: Attempt, offer: Offer, aim_nano_usd: int) -> Attempt | None:
-        request = lowered(attempt.request, offer, aim_nano_usd)
+        asked = attempt.request
+        if _worst_at(asked, offer, asked.task.max_tokens) <= aim_nano_usd:
+            return None
+        request = lowered(asked, offer, aim_nano_usd)
         if request is None:
             return None
         return replace(attempt, request=request, choice=self.consider(request))
+
+
+def _aim(usual: int | None, free: int, *, alone: bool) -> int:
+    """Give what a lowered request should cost at most; alone it may have more than it needs."""
+    if usual is None:
+        return free if alone else free // SHARE_OF_FREE
+    return max(usual, free // SHARE_OF_FREE) if alone else usual
 
 
 def lowered(request: ChatRequest, offer: Offer, aim_nano_usd: int) -> ChatRequest | None:

@@ -13,7 +13,7 @@ from cost_models.types import Arm
 from policies.types import AnswerKind
 from router.errors import RequestError
 from router.providers.base import BYTES_PER_TOKEN, bytes_bound
-from router.routing.types import AUTO
+from router.routing.types import AUTO, is_auto
 from router.strategies.cascade import stages_of
 from router.strategies.escalation import Rule
 
@@ -93,7 +93,7 @@ def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
 def _cascades(catalog: Catalog, request: ChatRequest, models: Sequence[Model]) -> tuple[Offer, ...]:
     """Offer the cascades all of whose models the request allows, where it names no other way."""
     asked = request.limits.strategy
-    if request.model != AUTO or (asked is not None and asked not in catalog.cascades):
+    if not is_auto(request.model) or (asked is not None and asked not in catalog.cascades):
         return ()
     allowed = {model.name: model for model in models}
     return tuple(
@@ -106,11 +106,11 @@ def _cascades(catalog: Catalog, request: ChatRequest, models: Sequence[Model]) -
 def _models(catalog: Catalog, request: ChatRequest) -> list[Model]:
     allowed = request.limits.allowed_models
     if allowed is None:
-        if request.model == AUTO:
+        if is_auto(request.model):
             return list(catalog.models.values())
         return [_known_model(catalog, request.model, "model")]
     models = [_known_model(catalog, name, ALLOWED) for name in dict.fromkeys(allowed)]
-    if request.model == AUTO:
+    if is_auto(request.model):
         return models
     named = _known_model(catalog, request.model, "model")
     if named not in models:
@@ -132,7 +132,7 @@ def _strategies(catalog: Catalog, request: ChatRequest) -> list[Strategy]:
     """List the strategies to consider: the one asked for, plain for a named model, or all."""
     asked = request.limits.strategy
     if asked is None:
-        if request.model != AUTO:
+        if not is_auto(request.model):
             return [plain_strategy(catalog)]
         return list(catalog.strategies.values())
     by_name = {made.name: made for made in reversed(list(catalog.strategies.values()))}
@@ -161,7 +161,7 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     calls = strategy.worst_case(task, prompt_tokens)
     worst = _worst(model, calls)
     first = _worst(model, calls[:1])
-    cap = _cap_nano_usd(request.limits.max_cost_usd)
+    cap = cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
     counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0
     too_long = _too_long(model, counted, calls)
@@ -194,7 +194,7 @@ def _cascade_offer(
         worst = _worst(offer.model, calls)
         stages.append(replace(offer, calls=calls, uncapped_nano_usd=worst))
     worst = sum(stage.uncapped_nano_usd for stage in stages)
-    cap = _cap_nano_usd(request.limits.max_cost_usd)
+    cap = cap_nano_usd(request.limits.max_cost_usd)
     first, last = stages[0], stages[-1]
     unfit = _unfit_cascade(escalation, task)
     out = next((s for s in stages if s.rejected is not None and not s.too_dear), None)
@@ -218,8 +218,8 @@ def _cascade_offer(
 def _unfit_cascade(escalation: Escalation, task: Task) -> str | None:
     if task.n > 1:
         return "a cascade gives one answer and the request asks for several"
-    if task.extra.get("tools") or task.extra.get("response_format"):
-        return "a cascade cannot pass tool calls or a response format through"
+    if task.extra.get("tools"):
+        return "a cascade cannot pass tool calls through"
     if escalation.rule is Rule.AGREE and task.answer_kind not in VOTABLE_KINDS:
         return f"answers of kind {task.answer_kind.value!r} cannot be compared"
     return None
@@ -246,7 +246,7 @@ def _unfit(strategy: Strategy, task: Task) -> str | None:
             "the strategy cannot return token log-probabilities",
         ),
         (
-            bool(task.extra.get("response_format")) and not needs.tools,
+            bool(task.extra.get("response_format")) and not needs.formats,
             "the strategy cannot keep the asked response format",
         ),
         (
@@ -278,7 +278,7 @@ def _too_long(model: Model, counted_tokens: int, calls: tuple[CallBound, ...]) -
     return None
 
 
-def _cap_nano_usd(max_cost_usd: float | None) -> int | None:
+def cap_nano_usd(max_cost_usd: float | None) -> int | None:
     """Whole nano-USD of a cap, rounded down; the float is taken as the decimal that it shows."""
     if max_cost_usd is None:
         return None

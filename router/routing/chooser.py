@@ -17,26 +17,30 @@ from cost_models.money import NANO_PER_USD
 from cost_models.types import Arm, PricedArm
 from policies.base import Forecast
 from policies.base import Limits as PolicyLimits
-from policies.errors import NoAffordableArmError
+from policies.errors import NoAffordableArmError, PolicyNotReadyError
 from policies.fixed import FixedPolicy, SafePolicy
+from policies.posing import posed
 from policies.types import Shadowed
+from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import likely_prompt_tokens
-from router.routing.types import AUTO, Candidate, Plan
-from storage.policies import policy_in_service, read_policy
+from router.routing.judges import Judges, predicted
+from router.routing.types import AUTO, AUTO_POLICY, Candidate, Plan, policy_named
+from storage.policies import find_policy, policy_in_service, read_policy
 from storage.trials import running_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cost_models.estimates import CallBound
+    from policies.artifacts import FittedPolicy
     from policies.base import Policy
     from policies.difficulty import DifficultyEstimator, Prediction
     from policies.types import Decision
-    from policies.utility import UtilityPolicy
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.types import ChatRequest
+    from storage.forecasts import Outlook
     from storage.policies import StoredPolicy
     from storage.store import Ledger
 
@@ -45,6 +49,9 @@ USUAL_SHARE = 0.4
 
 MEMORY = 0.1
 """Weight of the newest latency in an arm's moving average."""
+
+MAX_NAMED = 16
+"""Policies that are kept ready for requests that name them; the one read first goes first."""
 
 STEPS = "cot"
 
@@ -66,7 +73,8 @@ class ChooserSettings:
 class Choice:
     """One request's offers with all that is forecast of them, and the policy to choose by.
 
-    ``shadow`` is the same by a policy on trial, whose pick is written down and never run.
+    ``shadow`` is the same by a policy on trial, whose pick is written down and never run. ``pace``
+    is what the policy was paced by, if it was.
     """
 
     request: ChatRequest
@@ -76,6 +84,7 @@ class Choice:
     policy: Policy
     rng: np.random.Generator
     shadow: Choice | None = None
+    pace: Outlook | None = None
 
     def decide(self) -> Decision:
         """Choose among the feasible offers.
@@ -87,6 +96,8 @@ class Choice:
         if not feasible:
             raise self._refused()
         made = self.policy.choose(self._forecast(feasible), self._limits(), self.rng)
+        if self.pace is not None and self.request.limits.accuracy_target is None:
+            made = replace(made, reason=f"{made.reason}; {self.pace}")
         if self.shadow is None:
             return made
         return replace(made, shadow=self.shadow._likely(feasible))  # noqa: SLF001 - of the same class
@@ -203,11 +214,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _InService:
-    """The policy in service as the operator wants it, and its version in the ledger."""
+    """The policy in service as the operator wants it, and its version in the ledger.
+
+    ``verified`` are its arms that were derived for an exact verifier.
+    """
 
     stored_version: str
     estimator: DifficultyEstimator
     policy: UtilityPolicy
+    verified: frozenset[Arm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,21 +251,32 @@ class Chooser:
     catalog: Catalog
     settings: ChooserSettings = field(default_factory=ChooserSettings)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    judges: Judges = field(default_factory=Judges)
     _in_service: _InService | None = field(default=None, init=False)
     _tried: _Tried | None = field(default=None, init=False)
+    _named: Mapping[str, _InService] = field(default_factory=dict, init=False)
     _latency_s: dict[Arm, float] = field(default_factory=dict, init=False)
 
-    def consider(self, request: ChatRequest, offers: Sequence[Offer]) -> Choice:
-        """Forecast every offer; nothing is decided yet."""
+    def consider(
+        self, request: ChatRequest, offers: Sequence[Offer], pace: Outlook | None = None
+    ) -> Choice:
+        """Forecast every offer, at the price that ``pace`` makes of it; nothing is decided yet."""
         used, tried = self._in_service, self._tried
+        version = policy_named(request.model)
+        if version is not None:
+            named = self._named.get(version)
+            if named is None:
+                msg = f"the policy {version!r} is not ready; try again"
+                raise PolicyNotReadyError(msg)
+            return self._choice(request, offers, named, named.policy)
         if request.model != AUTO:
             return self._choice(request, offers, used, FixedPolicy(offers[0].arm))
         if tried is not None and tried.gets(request):
             used = tried.policy
-        choice = self._choice(request, offers, used, None if used is None else used.policy)
+        choice = self._choice(request, offers, used, None if used is None else used.policy, pace)
         if tried is None or tried.share > 0.0:
             return choice
-        beside = self._choice(request, offers, tried.policy, tried.policy.policy)
+        beside = self._choice(request, offers, tried.policy, tried.policy.policy, pace)
         return replace(choice, shadow=beside)
 
     def _choice(
@@ -259,19 +285,50 @@ class Chooser:
         offers: Sequence[Offer],
         used: _InService | None,
         policy: Policy | None,
+        pace: Outlook | None = None,
     ) -> Choice:
         prediction = None
         if used is not None:
-            arms = [offer.arm for offer in offers]
-            prediction = used.estimator.predict([request.task.text], arms)
+            query = posed(request.task.text, request.task.posing)
+            prediction = predicted(used.estimator, query, offers, used.verified, self.judges)
+        priced = tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers))
+        if not isinstance(policy, UtilityPolicy):
+            pace = None
+        elif pace is not None and pace.pacing is not None:
+            dearest_usd = max(arm.expected_cost_usd for arm in priced)
+            own, policy = policy, pace.pacing.applied(policy, pace.factor, dearest_usd)
+            pace = None if policy is own else pace
         return Choice(
             request=request,
             offers=tuple(offers),
-            priced=tuple(self._price(offer, i, prediction) for i, offer in enumerate(offers)),
+            priced=priced,
             prediction=prediction,
             policy=self._safe_policy() if policy is None else policy,
             rng=self.rng,
+            pace=pace,
         )
+
+    def fetch(self, ledger: Ledger, version: str) -> None:
+        """Make the policy of a version ready for requests that name it; blocks, once for each.
+
+        Raises RequestError where the ledger keeps no such policy, PolicyNotReadyError for one that
+        cannot be read.
+        """
+        if version in self._named:
+            return
+        stored = ledger.read(lambda session: find_policy(session, version))
+        if stored is None:
+            msg = (
+                f"the model {AUTO_POLICY + version!r} does not exist here: the ledger keeps no "
+                "policy of that version; GET /v1/models lists those that it keeps"
+            )
+            raise RequestError(msg, param="model", code="model_not_found")
+        kept = dict(list(self._named.items())[1 - MAX_NAMED :])
+        self._named = {**kept, version: self._ready(stored)}
+
+    def has(self, version: str) -> bool:
+        """Tell whether a policy is ready for requests that name it."""
+        return version in self._named
 
     def follow(self, ledger: Ledger) -> None:
         """Take over the policy in service and the one on trial, where they are others than before.
@@ -302,8 +359,23 @@ class Chooser:
         from policies import artifacts  # noqa: PLC0415 - scikit-learn, only with a fitted policy
 
         fitted = artifacts.from_bytes(stored.artifact)
-        policy = adjusted(fitted.policy, self.settings)
-        return _InService(stored.version, fitted.estimator, policy)
+        policy = adjusted(self._of_offered(fitted), self.settings)
+        verified = frozenset(recipe.arm for recipe in fitted.recipes if recipe.verified)
+        return _InService(stored.version, fitted.estimator, policy, verified)
+
+    def _of_offered(self, fitted: FittedPolicy) -> UtilityPolicy:
+        """Give its policy, none of its priced arms left out where a derived one is not offered.
+
+        What is left out was left out in favour of the others, also of those that are not there.
+        """
+        policy = fitted.policy
+        offered = {*self.catalog.arms, *(c.arm for c in self.catalog.cascades.values())}
+        derived = {recipe.arm for recipe in fitted.recipes}
+        if not policy.left_out or derived - policy.left_out <= offered:
+            return policy
+        unpriced = {Arm.parse(name) for name in fitted.manifest.get("unpriced_arms", ())}
+        kept = policy.left_out & (derived | unpriced)
+        return replace(policy, left_out=kept, version=f"{policy.version}:offered")
 
     def observe(self, arm: Arm, latency_s: float) -> None:
         """Take note of how long an arm took."""
@@ -374,6 +446,9 @@ def _expected(offer: Offer) -> tuple[float, float]:
     price, throughput = offer.model.price, offer.model.throughput
     cost_usd = busy_s = 0.0
     for call in offer.calls:
+        if call.own_nano_usd is not None:
+            cost_usd += call.own_nano_usd / NANO_PER_USD
+            continue
         prompt_tokens, completion_tokens = _tokens(call, offer)
         cost_usd += expected_usd(
             price,

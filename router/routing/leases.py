@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cost_models.types import Usage
 from router.providers.metered import Allowance, Meter
 from router.strategies.cascade import CascadeRun
+from router.verifiers.response_format import with_format
 from storage.ledger import Attempted, Call
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Lease:
     async def run(self, task: Task) -> Answer:
         """Answer the task as the offer says."""
         if self._cascade is not None:
-            return await self._cascade.run(task, self._samplers())
-        return await self._offer.strategy.run(task, self.meter())
+            return with_format(task, await self._cascade.run(task, self._samplers()))
+        return with_format(task, await self._offer.strategy.run(task, self.meter()))
 
     def meter(self) -> Meter:
         """Give the meter of the whole offer, for one that is no cascade."""
@@ -68,12 +69,12 @@ class Lease:
                 usage=call.usage,
                 cost_nano_usd=call.cost_nano_usd,
                 latency_s=call.latency_s,
-                price_source=offer.model.price.source,
+                price_source=call.price_source or offer.model.price.source,
                 status=call.status,
                 in_doubt=call.in_doubt,
                 error=call.error,
                 stage=stage,
-                provider=offer.model.vendor,
+                provider=call.provider or offer.model.vendor,
             )
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)

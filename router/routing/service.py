@@ -21,28 +21,40 @@ from policies.types import Query
 from router.errors import WebhookError
 from router.routing.admission import Admission, Attempt
 from router.routing.candidates import offers
+from router.routing.embeddings import Embedded, embedding_run
+from router.routing.exemplars import Exemplars
 from router.routing.leases import Lease
+from router.routing.output_sizes import OutputSizes
+from router.routing.permits import Permits
 from router.routing.scopes import scopes_of
-from router.routing.types import Served
+from router.routing.types import Served, policy_named
 from router.routing.webhook import event_of
 from router.strategies.direct import Direct
 from router.types import Answer, Chunk, Sample
-from storage.errors import LedgerError, LedgerUnavailableError
+from router.verifiers.response_format import with_format
+from storage.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
+from storage.policies import kept_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
+    from cost_models.rates import RateLimits
+    from cost_models.types import Usage
     from policies.types import Decision
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
+    from router.routing.embeddings import EmbeddingModel, EmbeddingRun, EmbedRequest
+    from router.routing.pacing import Pacer
     from router.routing.types import ChatRequest, Plan
     from router.routing.webhook import Webhook
     from router.types import Task
     from storage.alerts import Alert
+    from storage.forecasts import Outlook
     from storage.ledger import Settlement
     from storage.outcomes import Grade
+    from storage.rates import Permit
     from storage.store import Ledger
 
 T = TypeVar("T")
@@ -53,8 +65,15 @@ MAX_DOUBTFUL = 10_000
 under way at its beginning can have been written."""
 
 DOUBTFUL_AT_ONCE = 500
+BUSY_SETTLEMENTS = 2
+BUSY_PAUSE_S = 0.1
+"""How often a settlement is tried again at once where others keep the ledger locked, and when."""
+
 ROLL_UP_AT_ONCE = 60
 """Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
+MAX_LISTED = 50
+"""Policies that are listed as models; older ones can be named all the same."""
+
 LOG = logging.getLogger("rheostat.service")
 
 
@@ -98,6 +117,15 @@ class _Run:
         return replace(self.request.task, difficulty=self.decision.difficulty)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a service leaves behind: entries to settle, openings in doubt, alerts to send."""
+
+    unsettled: tuple[SettleEntry, ...]
+    doubtful: tuple[str, ...]
+    untold: tuple[Alert, ...]
+
+
 @dataclass(slots=True)
 class RoutingService:
     """Serve requests over a catalog, a chooser and the ledger; built once, at start.
@@ -113,19 +141,37 @@ class RoutingService:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     clock: Callable[[], datetime] = utc_now
     webhook: Webhook | None = None
+    exemplars: Exemplars = field(default_factory=Exemplars)
+    pacer: Pacer | None = None
+    embedders: Mapping[str, EmbeddingModel] = field(default_factory=dict)
+    _sizes: OutputSizes = field(default_factory=OutputSizes, init=False)
     _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
     _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
     _doubtful: deque[str] = field(default_factory=deque, init=False)
     _untold: deque[Alert] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
+    _permits: Permits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._permits = Permits(self.ledger, self.clock, self.settings.stale_after_s)
 
     async def start(self) -> None:
         """Charge what dead replicas left open, load the policy in service, begin to beat."""
         await self._tend_and_tell()
+        if self.pacer is not None:
+            await asyncio.to_thread(self._read_spending, self.pacer)
         self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
         """Wait for settlements under way, then close the models and the ledger."""
+        await self.retire()
+        await asyncio.to_thread(self.ledger.close)
+
+    async def retire(self) -> Unfinished:
+        """Wait for settlements under way and close the models; give what the ledger lacks still.
+
+        The ledger stays open, for the service that takes this one's place.
+        """
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait({self._heart})
@@ -135,11 +181,29 @@ class RoutingService:
             await asyncio.to_thread(self._settle_again)
         for model in self.catalog.models.values():
             await model.provider.aclose()
-        await asyncio.to_thread(self.ledger.close)
+        for embedding in self.embedders.values():
+            await embedding.embedder.aclose()
+        return Unfinished(tuple(self._unsettled), tuple(self._doubtful), tuple(self._untold))
+
+    def follow(self, before: RoutingService) -> None:
+        """Take the place of another service of the same ledger: whom it let in may end here."""
+        self._permits = before._permits
+
+    def take_over(self, unfinished: Unfinished) -> None:
+        """Go on with what another service of the same ledger could not end."""
+        self._unsettled.extend(unfinished.unsettled)
+        self._doubtful.extend(unfinished.doubtful)
+        self._untold.extend(unfinished.untold)
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
         return tuple(self.catalog.models)
+
+    async def policies(self) -> Sequence[str]:
+        """Versions of the policies that a request can name, the newest first."""
+        return await asyncio.to_thread(
+            self.ledger.read, lambda session: kept_versions(session, MAX_LISTED)
+        )
 
     async def plan(self, request: ChatRequest) -> Plan:
         """Decide without running: every arm with its predictions and why it is out.
@@ -147,10 +211,19 @@ class RoutingService:
         An arm whose worst case could not be held even if all that is in flight cost nothing more
         is out; the cap that a client left open is not lowered here, as it may be for a request.
         """
-        choice = self._consider(request)
+        await self._prepare(request)
+        choice = self._consider(self.exemplars.shown(request))
         status = await asyncio.to_thread(self.ledger.budget_status, self.clock(), _scopes(request))
         unspent = min((budget.unspent_nano_usd for budget in status), default=None)
         return (choice if unspent is None else choice.affordable(unspent)).plan()
+
+    async def admit(self, request: ChatRequest | EmbedRequest, limits: RateLimits) -> Permit:
+        """Count a request in the limits of its key; RateLimitedError where it comes too fast."""
+        return await self._permits.admit(request, limits)
+
+    async def let_go(self, request: ChatRequest | EmbedRequest) -> None:
+        """End the permit of a request that used nothing."""
+        await self.kept(self._permits.end(request))
 
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
@@ -171,21 +244,69 @@ class RoutingService:
         strategy, task = run.offer.strategy, run.task
         try:
             if not run.offer.stages and isinstance(strategy, Direct) and task.n == 1:
-                text, finish_reason = "", "stop"
+                text, refusal, finish_reason, calls = "", "", "stop", False
                 async with aclosing(run.lease.meter().stream(strategy.request(task))) as chunks:
                     async for chunk in chunks:
                         text += str(chunk.delta.get("content") or "")
+                        refusal += str(chunk.delta.get("refusal") or "")
+                        calls = calls or bool(chunk.delta.get("tool_calls"))
                         finish_reason = chunk.finish_reason or finish_reason
                         yield chunk
-                answer = strategy.answer(task, (Sample(text, finish_reason),))
+                said = Sample(text, finish_reason, refusal=refusal or None)
+                answer = strategy.answer(task, (said,))
+                if not calls:
+                    answer = with_format(task, answer)
             else:
                 answer = await run.lease.run(task)
-                for chunk in _whole(answer):
+                for chunk in whole_chunks(answer):
                     yield chunk
         except BaseException as error:
             await self._settle(run, None, error)
             raise
         yield await self._finish(run, answer)
+
+    def embedding_models(self) -> Sequence[str]:
+        """Names of the configured embedding models."""
+        return tuple(self.embedders)
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Turn texts into vectors: held at their worst case, settled at what was used."""
+        started_s = time.monotonic()
+        try:
+            run, entry_id = await self._hold_embedding(request)
+        except BaseException:
+            if request.permit is not None:
+                await self.let_go(request)
+            raise
+        failure: BaseException | None = None
+        try:
+            vectors = await run.vectors(self.settings.request_timeout_s)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            cancelled = isinstance(failure, asyncio.CancelledError)
+            settle = run.settlement(entry_id, _told(failure), cancelled=cancelled)
+            settlement = await self.kept(self._write(settle, self._ended(request, run.usage)))
+        return Embedded(
+            request_id=request.request_id,
+            model=request.model,
+            vectors=vectors,
+            usage=run.usage,
+            cost_nano_usd=settlement.cost_nano_usd,
+            overhead_s=max(0.0, time.monotonic() - started_s - run.latency_s),
+        )
+
+    async def _hold_embedding(self, request: EmbedRequest) -> tuple[EmbeddingRun, int]:
+        """Give the call to make, and the entry under which its worst case is held."""
+        run = embedding_run(self.embedders, request)
+        asked = request.asked()
+        try:
+            entry = OpenEntry(asked, run.decision, run.worst_nano_usd)
+            return run, await self._open(entry, self.settings.budget_wait_s)
+        except BudgetExceededError as error:
+            await self._refuse(Refusal(asked, str(error), arm=run.decision.arm, cause=error))
+            raise
 
     async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
         """Record a judgement; EntryNotFoundError for a request that ``tenant`` did not make."""
@@ -201,20 +322,55 @@ class RoutingService:
             return [str(error)]
         return []
 
+    async def _prepare(self, request: ChatRequest) -> None:
+        """Make the policy that a request names ready."""
+        version = policy_named(request.model)
+        if version is not None and not self.chooser.has(version):
+            await asyncio.to_thread(self.chooser.fetch, self.ledger, version)
+
     def _consider(self, request: ChatRequest) -> Choice:
-        today = self.clock().date()
-        return self.chooser.consider(request, offers(self.catalog.on(today), request))
+        now = self.clock()
+        offered = offers(self.catalog.on(now.date()), request)
+        return self.chooser.consider(request, offered, self._pace(request, now))
+
+    def _pace(self, request: ChatRequest, now: datetime) -> Outlook | None:
+        """Give what paces a request; what was spent is read again in the background, if due."""
+        if self.pacer is None:
+            return None
+        if self.pacer.is_due():
+            reading = asyncio.to_thread(self._read_spending, self.pacer)
+            self._keep(asyncio.ensure_future(reading))
+        return self.pacer.pace(_scopes(request), now)
+
+    def _read_spending(self, pacer: Pacer) -> None:
+        """Read what paced budgets have spent; without the ledger the last figures stay."""
+        try:
+            pacer.refresh(self.ledger, self.clock())
+        except LedgerError as error:
+            LOG.warning("pacing goes on with older figures: %s", error)
 
     async def _begin(self, request: ChatRequest) -> _Run:
+        """Hold the worst case of a request; one that is refused gives its permit back."""
+        try:
+            return await self._admit_to_budgets(request)
+        except BaseException:
+            if request.permit is not None:
+                await self.let_go(request)
+            raise
+
+    async def _admit_to_budgets(self, request: ChatRequest) -> _Run:
         """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
 
         What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
         vain, or cannot be served.
         """
         started_s = time.monotonic()
-        asked = self._asked(request)
+        await self._prepare(request)
+        asked = self.asked(request)
+        request = self.exemplars.shown(request)
         attempt = Attempt(request, self._consider(request))
-        admission = Admission(self._consider, attempt, self.settings.budget_wait_s)
+        wait_s, usual_cap = self.settings.budget_wait_s, self._sizes.usual_cap
+        admission = Admission(self._consider, attempt, wait_s, usual_cap)
         while True:
             try:
                 decision = attempt.choice.decide()
@@ -253,16 +409,18 @@ class RoutingService:
     async def _refuse(self, refusal: Refusal) -> None:
         """Write a refusal down; a ledger that cannot take it does not change what is answered."""
         try:
-            await self._kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
+            await self.kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
         except LedgerError as error:
             LOG.warning("a refusal was not written to the ledger: %s", error)
 
-    def _asked(self, request: ChatRequest) -> Asked:
+    def asked(self, request: ChatRequest) -> Asked:
+        """Give what the ledger keeps of a request."""
         query = Query(
             query_id=request.request_id,
             text=request.task.text,
             answer_kind=request.task.answer_kind,
             tenant=request.tenant,
+            posing=str(request.task.posing),
         )
         conversation = None
         if self.settings.store_prompts:
@@ -283,6 +441,7 @@ class RoutingService:
         latency_s = time.monotonic() - run.started_s
         settlement = await self._settle(run, answer, None)
         self.chooser.observe(run.decision.arm, latency_s)
+        self._sizes.observe(run.decision.arm, run.request, answer, run.lease.calls)
         return Served(
             request_id=run.request.request_id,
             decision=run.decision,
@@ -309,12 +468,30 @@ class RoutingService:
             complete=answer.complete if answer else False,
             error=_told(error),
         )
-        return await self._kept(self._write(settle))
+        ended = self._ended(run.request, run.lease.usage)
+        return await self.kept(self._write(settle, ended))
 
-    async def _write(self, settle: SettleEntry) -> Settlement:
-        """Settle an entry, or keep it for later if the ledger cannot take it now."""
+    def _ended(
+        self, request: ChatRequest | EmbedRequest, usage: Usage
+    ) -> tuple[Permit, int] | None:
+        """Give the permit that ends with a request, and the tokens that it used."""
+        permit = self._permits.take_out(request)
+        return None if permit is None else (permit, usage.prompt_tokens + usage.completion_tokens)
+
+    async def _write(
+        self, settle: SettleEntry, ended: tuple[Permit, int] | None = None
+    ) -> Settlement:
+        """Settle an entry, or keep it for later if the ledger cannot take it now.
+
+        A ledger that is only busy is asked again: the answer is there, and was paid for.
+        """
         try:
-            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock()))
+            for _ in range(BUSY_SETTLEMENTS):
+                with suppress(LedgerBusyError):
+                    settling = self.ledger.settling(settle, self.clock(), ended)
+                    return await asyncio.wrap_future(settling)
+                await asyncio.sleep(BUSY_PAUSE_S)
+            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock(), ended))
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
             self._unsettled.append(settle)
@@ -348,7 +525,7 @@ class RoutingService:
             settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
             await self._write(settle)
 
-    async def _kept(self, work: Awaitable[T]) -> T:
+    async def kept(self, work: Awaitable[T]) -> T:
         """Await ``work`` to its end even if the caller is cancelled meanwhile."""
         return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
 
@@ -368,7 +545,7 @@ class RoutingService:
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             try:
-                await self._kept(self._tend_and_tell())
+                await self.kept(self._tend_and_tell())
             except RheostatError as error:
                 LOG.warning("the heartbeat met an error: %s", error)
 
@@ -390,24 +567,28 @@ class RoutingService:
             LOG.warning("an alert was not delivered: %s", error)
 
     def _tend(self) -> None:
-        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow policies."""
+        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow others."""
         now = self.clock()
         self.ledger.beat(now)
         self._settle_again()
         self._close_doubtful()
+        self._permits.tend()
         for entry in self.ledger.recover(now, self.settings.stale_after_s):
             LOG.warning(
                 "request %s was left open by a dead process; charged %d nano-USD, in doubt",
                 entry.request_id,
                 entry.charged_nano_usd,
             )
-        for alert in self.ledger.alerts(now):
+        for alert in self.ledger.alerts(now, {} if self.pacer is None else self.pacer.paced):
             LOG.warning("%s", alert)
             self._untold.append(alert)
         self.ledger.roll_up(now, ROLL_UP_AT_ONCE)
+        self.ledger.forget_answers(now)
         done = self.ledger.judge_trial(now)
         if done is not None:
             LOG.warning("%s", done)
+        self.exemplars.follow(self.ledger, self.catalog, now)
+        self.chooser.judges.follow(self.ledger, self.catalog, now)
         self.chooser.follow(self.ledger)
 
 
@@ -421,10 +602,15 @@ def _scopes(request: ChatRequest) -> tuple[str, ...]:
     )
 
 
-def _whole(answer: Answer) -> tuple[Chunk, ...]:
+def whole_chunks(answer: Answer) -> tuple[Chunk, ...]:
     """Give a finished answer as the chunks of a stream."""
     (shown,) = answer.choices[:1] or (Sample(answer.text),)
-    said = {"refusal": shown.refusal} if shown.refusal else {"content": answer.text}
+    said: dict[str, Any] = {"content": answer.text}
+    if shown.refusal:
+        said = {"refusal": shown.refusal}
+    elif shown.tool_calls:
+        said = {"tool_calls": list(shown.tool_calls)}
+        said |= {"content": answer.text} if answer.text else {}
     if shown.reasoning:
         said["reasoning_content"] = shown.reasoning
     return (

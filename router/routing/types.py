@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
+
+from router.providers.base import BYTES_PER_TOKEN, bytes_bound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,8 +15,21 @@ if TYPE_CHECKING:
     from policies.types import Decision
     from router.strategies.cascade import Attempt
     from router.types import Answer, CallRecord, Task
+    from storage.rates import Permit
 
 AUTO = "auto"
+AUTO_POLICY = f"{AUTO}/"
+"""What comes before the version of a policy that a client asks for by name."""
+
+
+def is_auto(model: str) -> bool:
+    """Tell whether a policy picks the arm: the one in service, or the one that is named."""
+    return model == AUTO or model.startswith(AUTO_POLICY)
+
+
+def policy_named(model: str) -> str | None:
+    """Give the version of the policy that ``auto/VERSION`` names, None for any other model."""
+    return model.removeprefix(AUTO_POLICY) if model.startswith(AUTO_POLICY) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +49,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One request as the engine sees it. ``model`` is ``auto`` or a configured model's name.
+    """One request as the engine sees it.
+
+    ``model`` is ``auto``, ``auto/VERSION`` of a kept policy, or a configured model's name.
 
     ``min_max_tokens`` says how far the task's ``max_tokens`` may be lowered where money is short;
     None leaves it alone, since the client set it. ``tenant`` and ``team`` are the key's; ``user``,
     ``tags`` and ``session`` are what the client says. All of them name budgets that apply.
+    ``permit`` is of a key with rate limits, and ends with the request.
+    ``cacheable`` is False for one that neither wants an answer of before nor leaves one.
     """
 
     request_id: str
@@ -50,7 +70,15 @@ class ChatRequest:
     user: str | None = None
     tags: tuple[str, ...] = ()
     session: str | None = None
+    cacheable: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
+    permit: Permit | None = None
+
+    @property
+    def likely_tokens(self) -> int:
+        """A guess from the bytes of the prompt and the cap."""
+        prompt = ceil(bytes_bound(self.task.messages) / BYTES_PER_TOKEN)
+        return prompt + self.task.max_tokens * self.task.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +116,8 @@ class Served:
     """A served request after its commit: what the client gets and what the ledger holds.
 
     ``overhead_s`` is wall time spent outside upstream calls. ``attempts`` are the stages that a
-    cascade began, none for any other arm.
+    cascade began, none for any other arm. ``cached_from`` is the request that was answered so
+    before, None for an answer of its own.
     """
 
     request_id: str
@@ -100,6 +129,7 @@ class Served:
     overhead_s: float
     calls: tuple[CallRecord, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    cached_from: str | None = None
 
     @property
     def model(self) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from router.errors import WebhookError
+from router.routing.signing import signing_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,13 +38,19 @@ class Event:
 
 
 def event_of(alert: Alert) -> Event:
-    """Give the event of a threshold that a budget passed; amounts are whole nano-USD."""
+    """Give the event of an alert; amounts are whole nano-USD.
+
+    ``budget.threshold``, or ``budget.forecast`` with what is projected for the window's end.
+    """
     facts = alert.status.facts
     start = alert.status.window_start.isoformat()
-    named = f"{facts.scope}\n{facts.period}\n{start}\n{alert.percent}\n{facts.limit_nano_usd}"
+    is_forecast = alert.projected_nano_usd is not None
+    what = "forecast" if is_forecast else alert.percent
+    named = f"{facts.scope}\n{facts.period}\n{start}\n{what}\n{facts.limit_nano_usd}"
+    projected = {"projected_nano_usd": alert.projected_nano_usd} if is_forecast else {}
     return _event(
         f"alert_{hashlib.sha256(named.encode()).hexdigest()[:32]}",
-        "budget.threshold",
+        "budget.forecast" if is_forecast else "budget.threshold",
         {
             "text": str(alert),
             "percent": alert.percent,
@@ -55,6 +62,7 @@ def event_of(alert: Alert) -> Event:
             "limit_nano_usd": facts.limit_nano_usd,
             "spent_nano_usd": facts.spent_nano_usd,
             "held_nano_usd": facts.held_nano_usd,
+            **projected,
         },
     )
 
@@ -72,7 +80,7 @@ def _event(event_id: str, kind: str, facts: dict[str, Any]) -> Event:
 def signature(event: Event, timestamp: int, secret: str) -> str:
     """Sign an event: ``v1,`` and the HMAC-SHA256 of id, time (s) and body, in base64."""
     signed = f"{event.event_id}.{timestamp}.".encode() + event.body
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
 
 

@@ -17,13 +17,15 @@ class Needs:
 
     ``votable`` strategies need an answer kind with a canonical form. ``tools`` is True when tool
     calls pass through, ``many_choices`` when a client's ``n`` > 1 can be served, ``logprobs``
-    when token log-probabilities of the shown answer can be returned.
+    when token log-probabilities of the shown answer can be returned, ``formats`` when an answer
+    keeps the client's ``response_format`` and samples that break it are passed over.
     """
 
     votable: bool = False
     tools: bool = False
     many_choices: bool = False
     logprobs: bool = True
+    formats: bool = False
 
 
 class Strategy(Protocol):

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from router.parameters import canonical, check, number, verifier_text
 from router.strategies.base import Needs
-from router.strategies.beams import Beam, Growing, growing_bound
-from router.strategies.calls import STOPPING, Seeded
+from router.strategies.beams import StepSearch
 from router.verifiers.registry import parse_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
     from router.types import Answer, Task
@@ -53,52 +50,19 @@ class BeamSearch:
 
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
         """Bound each round's calls for steps, and a verdict on every partial solution."""
-        judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
-        calls: list[CallBound] = []
-        kept = 1
-        for at in range(self.depth):
-            grow = growing_bound(
-                task, prompt_tokens, n_steps=at, step_tokens=self.step_tokens, n=self.expand
-            )
-            calls += [grow] * kept
-            calls += judging * (kept * self.expand)
-            kept = min(self.width, kept * self.expand)
-        return tuple(calls)
+        return self._search().worst_case(task, prompt_tokens)
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer the task; ``confidence`` is the quality of the steps of the answer."""
-        growing = Growing(
-            task,
-            Seeded(task, sampler),
-            parse_verifier(self.verifier),
+        return await self._search().run(task, sampler)
+
+    def _search(self) -> StepSearch:
+        return StepSearch(
+            1,
+            self.width,
             self.expand,
+            self.depth,
+            self.verifier,
             self.step_tokens,
             self.temperature,
         )
-        beams: list[Beam] = [Beam()]
-        complete = True
-        for at in range(self.depth):
-            still = [beam for beam in beams if not beam.done]
-            if not still:
-                break
-            try:
-                grown = await growing.grown(still)
-            except STOPPING:
-                if at == 0:
-                    raise
-                complete = False
-                break
-            children = [child for group in grown for child in group]
-            finished = [beam for beam in beams if beam.done]
-            rated, complete = await growing.judged(children)
-            beams = best_beams((*finished, *rated), self.width)
-            if not complete:
-                break
-        return growing.answer(best_beams(beams, 1)[0], complete=complete)
-
-
-def best_beams(beams: Sequence[Beam], n: int) -> list[Beam]:
-    """Give the ``n`` best different beams: by quality, finished ones first, then the earlier."""
-    different = {beam.text: beam for beam in reversed(beams)}
-    ordered = [beam for beam in beams if different.get(beam.text) is beam]
-    return sorted(ordered, key=lambda beam: (-beam.quality, not beam.done))[:n]

@@ -38,7 +38,7 @@ class BestOfN:
     name: ClassVar[str] = "best_of_n"
     title: ClassVar[str] = "sample several answers, keep the one that a verifier likes best"
     source: ClassVar[str] = "Cobbe et al. 2021, arXiv:2110.14168; Lightman et al. 2023, 2305.20050"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     verifier: str = verifier_text("arithmetic")
@@ -62,16 +62,27 @@ class BestOfN:
         found = await self._draw().run(task, sampler)
         best = best_candidate(task, found.all)
         answer = answer_from(task, best.sample, found.samples)
-        return replace(answer, confidence=best.verdict.quality, complete=found.complete)
+        quality = best.verdict.quality
+        return replace(
+            answer,
+            confidence=quality,
+            complete=found.complete,
+            verified=None if quality is None else quality >= self.stop_at,
+            verified_by=None if quality is None else self.verifier,
+        )
 
     def _draw(self) -> Draw:
         return Draw(self.samples, self.batch, self.temperature, self.stop_at, self.verifier)
 
 
 def best_candidate(task: Task, candidates: Sequence[Candidate]) -> Candidate:
-    """Give the best one; among equally good ones the most common answer, then the first."""
-    most = max(candidate.quality for candidate in candidates)
-    best = [candidate for candidate in candidates if candidate.quality == most]
+    """Give the best one; among equally good ones the most common answer, then the first.
+
+    One that breaks the response format is taken only where all do.
+    """
+    able = [candidate for candidate in candidates if candidate.fits] or candidates
+    most = max(candidate.quality for candidate in able)
+    best = [candidate for candidate in able if candidate.quality == most]
     groups = grouped(task, best)
     if groups:
         return max(groups, key=len)[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
-    from router.providers.base import Sampler
+    from router.providers.base import OutsideCall, Sampler
     from router.types import Sample, SampleRequest, Task
 
 T = TypeVar("T")
@@ -49,6 +49,10 @@ class Seeded:
         seed = None if self._seed is None else self._seed + self._n_drawn
         self._n_drawn += request.n
         return await self._sampler.sample(replace(request, seed=seed), role)
+
+    async def outside(self, call: OutsideCall[T], role: CallRole) -> T:
+        """Make a call to another server, which has no seed."""
+        return await self._sampler.outside(call, role)
 
 
 async def side_by_side(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T | Stopped]:

@@ -18,6 +18,7 @@ from router.strategies.prompts import (
 )
 from router.verifiers.base import Verdict
 from router.verifiers.registry import parse_verifier
+from router.verifiers.response_format import fits, format_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,11 +37,15 @@ UNSAID_QUALITY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sample, the answer that it stands for, and the verdict on it."""
+    """A sample, the answer that it stands for, and the verdict on it.
+
+    ``fits`` is False for one that breaks the response format: it has no vote.
+    """
 
     sample: Sample
     answer: Answer
     verdict: Verdict
+    fits: bool = True
 
     @property
     def quality(self) -> float:
@@ -102,12 +107,13 @@ class Draw:
                 break
             verdicts, whole = await judged(task, fresh, verifier, seeded)
             found.all += [
-                Candidate(sample, answer_from(task, sample), verdict)
+                Candidate(sample, answer_from(task, sample), verdict, fits(task, sample))
                 for sample, verdict in zip(fresh, verdicts, strict=True)
             ]
             found.complete = whole
             if not whole or any(
-                (candidate.verdict.quality or 0.0) >= self.stop_at for candidate in found.all
+                candidate.fits and (candidate.verdict.quality or 0.0) >= self.stop_at
+                for candidate in found.all
             ):
                 break
         return found
@@ -120,10 +126,13 @@ class Draw:
 async def judged(
     task: Task, samples: Sequence[Sample], verifier: Verifier | None, sampler: Sampler
 ) -> tuple[list[Verdict], bool]:
-    """Judge samples beside one another, the same text once; False if a judge was stopped."""
+    """Judge samples beside one another, the same text once; False if a judge was stopped.
+
+    What breaks the response format is bad without a judge.
+    """
     if verifier is None:
-        return [Verdict(None)] * len(samples), True
-    by_text = {sample.text: sample for sample in samples}
+        return [_unjudged(task, sample) for sample in samples], True
+    by_text = {sample.text: sample for sample in samples if fits(task, sample)}
     jobs = [
         verifier.verify(task, answer_from(task, sample), sampler) for sample in by_text.values()
     ]
@@ -133,7 +142,11 @@ async def judged(
         for text, result in zip(by_text, results, strict=True)
     }
     whole = all(isinstance(result, Verdict) for result in results)
-    return [told[sample.text] for sample in samples], whole
+    return [told.get(sample.text) or _unjudged(task, sample) for sample in samples], whole
+
+
+def _unjudged(task: Task, sample: Sample) -> Verdict:
+    return Verdict(None) if fits(task, sample) else format_verdict(task, sample)
 
 
 def grouped(task: Task, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -141,7 +154,7 @@ def grouped(task: Task, candidates: Sequence[Candidate]) -> list[list[Candidate]
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         value = candidate.answer.value
-        if value is None:
+        if value is None or not candidate.fits:
             continue
         same = (known for known in groups if answers.same(known, value, task.answer_kind))
         groups.setdefault(next(same, value), []).append(candidate)

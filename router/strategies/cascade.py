@@ -20,6 +20,7 @@ from router.strategies.escalation import Rule
 from router.strategies.registry import parse_strategy
 from router.verifiers.base import Verdict
 from router.verifiers.registry import parse_verifier
+from router.verifiers.response_format import fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,7 +135,9 @@ class CascadeRun:
     async def _trust(
         self, stage: Stage, answer: Answer, task: Task, sampler: Sampler
     ) -> float | None:
-        """Say how far the rule trusts an answer."""
+        """Say how far the rule trusts an answer; not at all if it breaks the response format."""
+        if not _fits(answer, task):
+            return 0.0
         if self.escalation.rule is Rule.AGREE:
             before = [a.answer for a in self.attempts[:-1] if a.answer is not None]
             if not before:
@@ -151,9 +154,14 @@ class CascadeRun:
 
     def _answer(self, task: Task, answered: Sequence[tuple[Answer, float]]) -> Answer:
         """Give the trusted answer, else the last one, or the one that its verifier likes best."""
-        answer, _ = answered[-1]
+        able = [one for one in answered if _fits(one[0], task)] or answered
+        answer, _ = able[-1]
         if self.escalation.rule is Rule.VERIFIED:
-            answer, _ = max(reversed(answered), key=itemgetter(1))
+            answer, _ = max(reversed(able), key=itemgetter(1))
+            trust = next(a.trust for a in self.attempts if a.answer is answer)
+            if trust is not None:
+                by = self.escalation.verifier
+                answer = replace(answer, verified=trust >= 1.0, verified_by=by)
         confidence = answer.confidence
         if self.escalation.rule is Rule.AGREE:
             n_same = sum(_same(answer, other, task) for other, _ in answered)
@@ -183,6 +191,10 @@ def confidence_of(answer: Answer, task: Task) -> float | None:
     if shown is None or shown.mean_logprob is None:
         return None
     return exp(min(shown.mean_logprob, 0.0))
+
+
+def _fits(answer: Answer, task: Task) -> bool:
+    return all(fits(task, sample) for sample in answer.choices)
 
 
 async def _verdict(stage: Stage, answer: Answer, task: Task, sampler: Sampler) -> Verdict:

@@ -29,7 +29,7 @@ from router.types import CallRole, Message
 if TYPE_CHECKING:
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
-    from router.types import Answer, Task
+    from router.types import Answer, SampleRequest, Task
 
 CARRIED_BYTES = 800
 """How much of the end of the reasoning goes into the second stage: enough for its conclusion."""
@@ -63,8 +63,7 @@ class ChainOfThought:
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer the task; what stops the second stage leaves the reasoning as the answer."""
-        messages = with_hint(task.messages, step_by_step(task))
-        (sample, *_) = await sampler.sample(request(task, messages))
+        (sample, *_) = await sampler.sample(self.request(task))
         answer = answer_from(task, sample)
         cap = SHORT_ANSWER_TOKENS.get(task.answer_kind)
         if answer.value is not None or cap is None or not sample.text.strip():
@@ -82,6 +81,10 @@ class ChainOfThought:
         return replace(
             answer, text=shown.text, value=value, samples=(sample, short), choices=(shown,)
         )
+
+    def request(self, task: Task) -> SampleRequest:
+        """Give the first call of a run: the reasoning."""
+        return request(task, with_hint(task.messages, step_by_step(task)))
 
 
 def _extraction(task: Task, reasoning: str) -> tuple[Message, Message]:

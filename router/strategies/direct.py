@@ -39,7 +39,7 @@ class Direct:
     name: ClassVar[str] = "direct"
     title: ClassVar[str] = "one call, no reasoning asked for"
     source: ClassVar[str] = "the baseline of every other strategy"
-    needs: ClassVar[Needs] = Needs(tools=True, many_choices=True)
+    needs: ClassVar[Needs] = Needs(tools=True, many_choices=True, formats=True)
 
     def __post_init__(self) -> None:
         check(self)

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from router.parameters import canonical, check, number, verifier_text
 from router.strategies.base import Needs
-from router.strategies.beam_search import best_beams
-from router.strategies.beams import Beam, Growing, growing_bound
-from router.strategies.calls import STOPPING, Seeded
+from router.strategies.beams import StepSearch
 from router.verifiers.registry import parse_verifier
 
 if TYPE_CHECKING:
@@ -51,45 +49,20 @@ class DiverseTreeSearch:
         return canonical(self)
 
     def worst_case(self, task: Task, prompt_tokens: int) -> tuple[CallBound, ...]:
-        """Bound the call for all first steps, each later round, and every verdict."""
-        judging = parse_verifier(self.verifier).worst_case(task, prompt_tokens)
-        n_all = self.subtrees * self.expand
-        calls: list[CallBound] = []
-        for at in range(self.depth):
-            n = self.expand if at else n_all
-            grow = growing_bound(task, prompt_tokens, n_steps=at, step_tokens=self.step_tokens, n=n)
-            calls += [grow] * (self.subtrees if at else 1)
-            calls += judging * n_all
-        return tuple(calls)
+        """Bound each round's calls for steps, and a verdict on every partial solution."""
+        return self._search().worst_case(task, prompt_tokens)
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer the task; ``confidence`` is the quality of the steps of the answer."""
-        growing = Growing(
-            task,
-            Seeded(task, sampler),
-            parse_verifier(self.verifier),
-            self.subtrees * self.expand,
+        return await self._search().run(task, sampler)
+
+    def _search(self) -> StepSearch:
+        return StepSearch(
+            self.subtrees,
+            1,
+            self.expand,
+            self.depth,
+            self.verifier,
             self.step_tokens,
             self.temperature,
         )
-        (first,) = await growing.grown([Beam()])
-        growing.expand = self.expand
-        rated, complete = await growing.judged(first)
-        trees = [
-            best_beams(rated[i : i + self.expand], 1)[0] for i in range(0, len(rated), self.expand)
-        ]
-        for _ in range(1, self.depth):
-            still = [i for i, beam in enumerate(trees) if not beam.done]
-            if not still or not complete:
-                break
-            try:
-                grown = await growing.grown([trees[i] for i in still])
-            except STOPPING:
-                complete = False
-                break
-            flat = [child for children in grown for child in children]
-            rated, complete = await growing.judged(flat)
-            each = iter(rated)
-            for i, children in zip(still, grown, strict=True):
-                trees[i] = best_beams([next(each) for _ in children], 1)[0]
-        return growing.answer(best_beams(trees, 1)[0], complete=complete)

@@ -1,7 +1,8 @@
 """Cascades by value: which arms run one after the other, and when an answer is good enough.
 
 Written ``small|cot then escalate to large|direct until confident 0.8``, or by the name that a
-policy knows a recorded cascade by: ``cascade|agree(small/cot > small/direct > large/direct)``.
+policy knows a recorded cascade by: ``cascade|agree(small/cot > small/direct > large/direct)``,
+``cascade|vote(small/cot x5, 3 agree > large/direct)``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from cost_models.types import Arm
-from policies.cascades import MIN_STAGES, Cascade
+from policies.cascades import MIN_STAGES, Cascade, voted_arm
 from router.errors import StrategyConfigError
 from router.strategies.registry import parse_strategy
+from router.strategies.vote import Vote
 from router.verifiers.registry import parse_verifier
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 USUAL_CONFIDENCE = 0.8
+VOTE = "vote"
 AGREEING_STAGES = 3
 """Fewest stages at which agreement can spare one."""
 
@@ -24,8 +31,10 @@ THEN = re.compile(r"\s+then\s+(?:escalate\s+to\s+)?")
 UNTIL = re.compile(r"\s+until\s+")
 NEXT = re.compile(r"\s+>\s+")
 TIMES = re.compile(r"\A(?P<name>.*?)(?:\s+x(?P<times>\d{1,2}))?\Z", re.DOTALL)
+VOTED = re.compile(r"\A(?P<name>.+?) x(?P<samples>\d{1,3}), (?P<least>\d{1,3}) agree\Z", re.DOTALL)
+"""The first stage of a recorded vote that may escalate."""
 RECORDED = re.compile(
-    r"\A(?:cascade\|)?(?P<rule>agree|verified|confident_(?P<least>[\d.]+))"
+    r"\A(?:cascade\|)?(?P<rule>agree|vote|verified|confident_(?P<least>[\d.]+))"
     r"\((?P<stages>_*)\)(?:\s+by\s+(?P<verifier>.+))?\Z",
     re.DOTALL,
 )
@@ -79,6 +88,8 @@ class Escalation:
     @property
     def arm(self) -> Arm:
         """The cascade as an arm, by the name that a recorded one has."""
+        if (voted := self._voted()) is not None:
+            return voted
         recorded = Cascade(self.stages, verified=self.rule is Rule.VERIFIED).arm
         if self.rule is not Rule.CONFIDENT:
             return recorded
@@ -87,8 +98,23 @@ class Escalation:
 
     @property
     def judge(self) -> str:
-        """Who decides about an answer: the verifier, or the rule."""
+        """Who decides about an answer: the verifier, or the rule with its confidence."""
+        if self.rule is Rule.CONFIDENT:
+            return f"{self.rule.value} {self.confidence:.3g}"
         return self.verifier or self.rule.value
+
+    def _voted(self) -> Arm | None:
+        """Name a vote of which so many have to agree as a recorded one, None for all others."""
+        if self.rule is not Rule.CONFIDENT or len(self.stages) != MIN_STAGES:
+            return None
+        first, fallback = self.stages
+        made = parse_strategy(first.strategy)
+        if not isinstance(made, Vote) or made != Vote(of=made.of, samples=made.samples):
+            return None
+        least = round((self.confidence or 0.0) * made.samples)
+        if least < 1 or least / made.samples != self.confidence:
+            return None
+        return voted_arm(Arm(first.model, made.of), made.samples, least, fallback)
 
     def __str__(self) -> str:
         first, *rest = (str(stage) for stage in self.stages)
@@ -133,12 +159,14 @@ def _with_rule(stages: tuple[Arm, ...], rule: str) -> Escalation:
 
 
 def _from_name(named: re.Match[str], text: str) -> Escalation:
+    parts = _split(NEXT, text[slice(*named.span("stages"))].strip())
+    if named["rule"] == VOTE:
+        return _from_vote(parts, text)
     stages: list[Arm] = []
-    for part in _split(NEXT, text[slice(*named.span("stages"))].strip()):
+    for part in parts:
         run = TIMES.match(part)
         name, times = (part, "1") if run is None else (run["name"], run["times"] or "1")
-        cut = _masked(name).rfind("/")
-        stages += [_stage(f"{name[:cut]}|{name[cut + 1 :]}" if cut > 0 else name)] * int(times)
+        stages += [_named_stage(name)] * int(times)
     told = tuple(stages)
     if named["rule"] == Rule.VERIFIED:
         if named["verifier"] is None:
@@ -151,6 +179,24 @@ def _from_name(named: re.Match[str], text: str) -> Escalation:
     if named["least"] is not None:
         return Escalation(told, Rule.CONFIDENT, confidence=_number(named["least"]))
     return Escalation(told)
+
+
+def _from_vote(parts: Sequence[str], text: str) -> Escalation:
+    first = VOTED.match(parts[0])
+    if first is None or len(parts) != MIN_STAGES:
+        msg = f"{text!r} is no vote; write vote(MODEL/STRATEGY x5, 3 agree > MODEL/STRATEGY)"
+        raise StrategyConfigError(msg)
+    source, fallback = _named_stage(first["name"]), _named_stage(parts[1])
+    samples, least = int(first["samples"]), int(first["least"])
+    vote = Vote(of=source.strategy, samples=samples)
+    stages = (Arm(source.model, str(vote)), fallback)
+    return Escalation(stages, Rule.CONFIDENT, confidence=least / samples)
+
+
+def _named_stage(name: str) -> Arm:
+    """Read a stage as names of arms have it, ``MODEL/STRATEGY``."""
+    cut = _masked(name).rfind("/")
+    return _stage(f"{name[:cut]}|{name[cut + 1 :]}" if cut > 0 else name)
 
 
 def _stage(text: str) -> Arm:

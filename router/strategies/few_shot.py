@@ -1,6 +1,7 @@
 """Few-shot chain of thought: show worked examples before the question.
 
-Source: Wei et al. (2022), arXiv:2201.11903.
+Sources: Wei et al. (2022), arXiv:2201.11903; Liu et al. (2021), arXiv:2101.06804, for the examples
+nearest to the question, in order of growing nearness.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from policies.types import AnswerKind
 from router.errors import StrategyConfigError
-from router.parameters import canonical, check, number
+from router.parameters import canonical, check, number, one_of
 from router.strategies.base import Needs
 from router.strategies.prompts import (
     answer_from,
@@ -26,31 +27,18 @@ from router.strategies.prompts import (
     turns_bound,
     with_hint,
 )
-from router.types import Message
+from router.types import Exemplar
 
 if TYPE_CHECKING:
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
-    from router.types import Answer, Task
+    from router.types import Answer, Message, SampleRequest, Task
 
 SHIPPED = "exemplars.yaml"
 FIELDS = ("kind", "question", "reasoning", "answer")
 MAX_EXEMPLARS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """A worked example: ``reasoning`` leads to ``answer``, which is of ``kind``."""
-
-    kind: AnswerKind
-    question: str
-    reasoning: str
-    answer: str
-
-    def turns(self) -> tuple[Message, Message]:
-        """Give the example as a question and its answer."""
-        worked = f"{self.reasoning}\nAnswer: {self.answer}"
-        return Message("user", self.question), Message("assistant", worked)
+FILE = "file"
+NEAREST = "nearest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +46,19 @@ class FewShot:
     """One call after up to ``n_exemplars`` worked examples of the answer's kind.
 
     ``file`` is a JSONL or YAML list of objects with the fields kind, question, reasoning and
-    answer; empty means the shipped ones. It is read once, when the strategy is made.
+    answer; empty means the shipped ones. It is read once, when the strategy is made. With
+    ``exemplars="nearest"`` the task's own come first, and the file's fill the places that are left;
+    the nearest stands last, next to the question.
     """
 
     name: ClassVar[str] = "few_shot"
     title: ClassVar[str] = "show worked examples, then reason step by step"
-    source: ClassVar[str] = "Wei et al. 2022, arXiv:2201.11903"
+    source: ClassVar[str] = "Wei et al. 2022, arXiv:2201.11903; Liu et al. 2021, 2101.06804"
     needs: ClassVar[Needs] = Needs()
 
     n_exemplars: int = number(3, 1, MAX_EXEMPLARS, always_shown=True)
     file: str = ""
+    exemplars: str = one_of(FILE, FILE, NEAREST)
 
     def __post_init__(self) -> None:
         check(self)
@@ -83,14 +74,20 @@ class FewShot:
 
     async def run(self, task: Task, sampler: Sampler) -> Answer:
         """Answer with one call; raises what the provider or the meter raises."""
-        messages = before_question(task.messages, self._turns(task))
-        hinted = with_hint(messages, step_by_step(task))
-        (sample, *_) = await sampler.sample(request(task, hinted))
+        (sample, *_) = await sampler.sample(self.request(task))
         return answer_from(task, sample)
 
+    def request(self, task: Task) -> SampleRequest:
+        """Give the one call of a run."""
+        messages = before_question(task.messages, self._turns(task))
+        return request(task, with_hint(messages, step_by_step(task)))
+
     def _turns(self, task: Task) -> tuple[Message, ...]:
-        exemplars = load_exemplars(self.file)
-        fitting = [e for e in exemplars if e.kind is task.answer_kind][: self.n_exemplars]
+        near = task.exemplars if self.exemplars == NEAREST else ()
+        known = (*near, *load_exemplars(self.file))
+        fitting = [e for e in known if e.kind is task.answer_kind][: self.n_exemplars]
+        if near:
+            fitting.reverse()
         return tuple(turn for exemplar in fitting for turn in exemplar.turns())
 
 

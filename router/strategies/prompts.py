@@ -15,6 +15,7 @@ from router import answers
 from router.providers.base import TOKENS_PER_MESSAGE_BOUND, bytes_bound
 from router.providers.usage import extra_bound
 from router.types import Answer, Message, Sample, SampleRequest
+from router.verifiers.response_format import has_format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,12 @@ def _extended(message: Message, hint: str) -> Message:
 
 
 def step_by_step(task: Task) -> str:
-    """Ask for reasoning, and for the final line that the answer's kind is read from."""
+    """Ask for reasoning, and for the final line that the answer's kind is read from.
+
+    Empty where the client asked for a format, which has no room for either.
+    """
+    if has_format(task):
+        return ""
     return "\n".join(line for line in (STEP_BY_STEP, answers.format_hint(task.answer_kind)) if line)
 
 

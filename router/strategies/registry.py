@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cost_models.types import ARM_SEPARATOR
 from router.errors import StrategyConfigError
-from router.parameters import IS_VERIFIER, NO_VERIFIER, chosen, kind_of
+from router.parameters import IS_STRATEGY, IS_VERIFIER, NO_VERIFIER, chosen, kind_of
 from router.strategies.beam_search import BeamSearch
 from router.strategies.best_of_n import BestOfN
 from router.strategies.budget_forcing import BudgetForcing
@@ -23,11 +23,14 @@ from router.strategies.self_consistency import SelfConsistency
 from router.strategies.trained_aggregation import TrainedAggregation
 from router.strategies.tree_of_thoughts import TreeOfThoughts
 from router.strategies.universal_self_consistency import UniversalSelfConsistency
+from router.strategies.vote import Vote
 from router.strategies.weighted_best_of_n import WeightedBestOfN
 from router.strategies.weighted_self_consistency import WeightedSelfConsistency
 from router.verifiers.registry import parse_verifier
 
 if TYPE_CHECKING:
+    from dataclasses import Field
+
     from router.strategies.base import Strategy
 
 STRATEGIES: dict[str, type[Any]] = {
@@ -37,6 +40,7 @@ STRATEGIES: dict[str, type[Any]] = {
         ChainOfThought,
         FewShot,
         SelfConsistency,
+        Vote,
         WeightedSelfConsistency,
         UniversalSelfConsistency,
         SampleAggregation,
@@ -63,10 +67,7 @@ def parse_strategy(value: object) -> Strategy:
     name, given = chosen(value, "strategy")
     kind, parameters = kind_of(name, given, STRATEGIES, "strategy")
     known = {parameter.name: parameter for parameter in fields(kind)}
-    texts = {
-        key: _verifier(text, known[key].default) if known[key].metadata.get(IS_VERIFIER) else text
-        for key, text in parameters.items()
-    }
+    texts = {key: _named(text, known[key]) for key, text in parameters.items()}
     strategy: Strategy = kind(**texts)
     if ARM_SEPARATOR in str(strategy):
         msg = f"{name}: a parameter must not contain {ARM_SEPARATOR!r}, got {strategy}"
@@ -74,8 +75,13 @@ def parse_strategy(value: object) -> Strategy:
     return strategy
 
 
-def _verifier(given: object, default: object) -> str:
-    """Give the canonical text of a verifier; ``none`` where the strategy can do without one."""
-    if given == default == NO_VERIFIER:
-        return NO_VERIFIER
+def _named(given: Any, parameter: Field[Any]) -> Any:  # noqa: ANN401 - any parameter
+    """Give the canonical text of a verifier or a strategy; other parameters as they are.
+
+    ``none`` stays where the strategy can do without a verifier.
+    """
+    if parameter.metadata.get(IS_STRATEGY):
+        return str(parse_strategy(given))
+    if not parameter.metadata.get(IS_VERIFIER) or given == parameter.default == NO_VERIFIER:
+        return given
     return str(parse_verifier(given))

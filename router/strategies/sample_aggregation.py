@@ -22,7 +22,7 @@ from router.strategies.prompts import (
     with_hint,
 )
 from router.strategies.sample_sets import listed, listed_bound
-from router.strategies.self_consistency import Vote
+from router.strategies.voting import Ballot
 from router.types import CallRole
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class SampleAggregation:
         asked = request(task, with_hint(task.messages, step_by_step(task)), n=self.samples)
         asked = replace(asked, temperature=task.temperature or self.temperature)
         drawn = await seeded.sample(asked)
-        vote = Vote(task)
-        vote.count(drawn)
-        fallback = vote.answer(drawn)
+        ballot = Ballot(task)
+        ballot.count(drawn)
+        fallback = ballot.answer()
         reading = request(task, with_hint(task.messages, listed(task, drawn, _ask(task))))
         try:
             (reply, *_) = await seeded.sample(reading, CallRole.AGGREGATE)

@@ -9,31 +9,23 @@ gets can follow its predicted difficulty, after Wang et al. (2024), arXiv:2408.1
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, comb
+from math import ceil
 from typing import TYPE_CHECKING, ClassVar
 
-from router import answers
-from router.errors import AllowanceExceededError, ProviderError, StrategyConfigError
+from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number, one_of
 from router.strategies.base import Needs
-from router.strategies.prompts import (
-    answer_from,
-    best_text,
-    bound,
-    hint_bound,
-    request,
-    step_by_step,
-    with_hint,
-)
+from router.strategies.prompts import bound, hint_bound, request, step_by_step, with_hint
+from router.strategies.voting import MAX_SAMPLES, voted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
+    from router.strategies.voting import Ballot
     from router.types import Answer, Sample, SampleRequest, Task
 
-MAX_SAMPLES = 128
 MIN_WINDOW = 2
 BETA = "beta"
 WINDOW = "window"
@@ -60,7 +52,7 @@ class SelfConsistency:
         "Wang et al. 2022, arXiv:2203.11171; Aggarwal et al. 2023, 2305.11860; "
         "Li et al. 2024, 2401.10480; Wang et al. 2024, 2408.13457"
     )
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)
@@ -92,24 +84,15 @@ class SelfConsistency:
 
         When a later batch is refused or fails the vote is held over what was drawn before.
         """
-        drawn: list[Sample] = []
-        vote = Vote(task)
-        complete = True
         prior = self._prior(task.difficulty)
-        for offset, n in self._batches(task.difficulty):
-            try:
-                fresh = await sampler.sample(self._request(task, offset, n))
-            except (ProviderError, AllowanceExceededError):
-                if not drawn:
-                    raise
-                complete = False
-                break
-            drawn.extend(fresh)
-            vote.count(fresh)
-            agreed = vote.agrees(fresh) if self.stop == WINDOW else vote.lead(prior) >= self.stop_at
-            if agreed:
-                break
-        return replace(vote.answer(drawn), complete=complete)
+
+        def is_clear(ballot: Ballot, fresh: Sequence[Sample]) -> bool:
+            if self.stop == WINDOW:
+                return ballot.agrees(fresh)
+            return ballot.lead(prior) >= self.stop_at
+
+        batches = (self._request(task, at, n) for at, n in self._batches(task.difficulty))
+        return await voted(task, sampler, batches, is_clear)
 
     def _batches(self, difficulty: float | None) -> tuple[tuple[int, int], ...]:
         """Give where each batch begins and how many samples it draws."""
@@ -133,54 +116,3 @@ class SelfConsistency:
         messages = with_hint(task.messages, step_by_step(task))
         asked = request(task, messages, n=n, seed_offset=offset)
         return replace(asked, temperature=task.temperature or self.temperature)
-
-
-class Vote:
-    """Votes on the answers to one task, each answer standing for all that are the same."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._votes: dict[str, list[Sample]] = {}
-
-    def count(self, samples: Sequence[Sample]) -> None:
-        """Count samples; one without a readable answer has no vote."""
-        kind = self._task.answer_kind
-        for sample in samples:
-            value = answers.extract(sample.text, kind)
-            if value is None:
-                continue
-            known = next((v for v in self._votes if answers.same(v, value, kind)), value)
-            self._votes.setdefault(known, []).append(sample)
-
-    def agrees(self, samples: Sequence[Sample]) -> bool:
-        """Tell whether counted samples all have one answer; a single one agrees with nothing."""
-        ids = {id(sample) for sample in samples}
-        return len(ids) > 1 and any(
-            ids <= {id(voter) for voter in voters} for voters in self._votes.values()
-        )
-
-    def lead(self, prior: int = 0) -> float:
-        """Probability that the leading answer is ahead of the second, in [0.5, 1).
-
-        ``prior`` are votes that it is given beforehand, where there is one.
-        """
-        counts = sorted((len(voters) for voters in self._votes.values()), reverse=True)
-        first, second = (*counts, 0, 0)[:2]
-        return probability_ahead(first + prior if first else 0, second)
-
-    def answer(self, drawn: Sequence[Sample]) -> Answer:
-        """Give the winner's first sample, or the best text of ``drawn`` if nobody has a vote."""
-        if not self._votes:
-            return replace(answer_from(self._task, best_text(drawn), drawn), value=None)
-        value, voters = max(self._votes.items(), key=lambda item: len(item[1]))
-        answer = answer_from(self._task, voters[0], drawn)
-        return replace(answer, value=value, confidence=len(voters) / len(drawn))
-
-
-def probability_ahead(first: int, second: int) -> float:
-    """P(p > 1/2) for p ~ Beta(first + 1, second + 1), both counts whole and at least 0.
-
-    The Beta distribution function at 1/2 is a binomial sum, so this is exact.
-    """
-    n = first + second + 1
-    return sum(comb(n, k) for k in range(first + 1)) / (1 << n)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cost_models.estimates import CallBound
-    from policies.aggregation import Aggregator, Drawn
+    from policies.aggregation import Aggregator
+    from policies.sample_sets import Drawn
     from router.providers.base import Sampler
     from router.strategies.candidates import Candidate
     from router.types import Answer, Task
@@ -92,7 +93,7 @@ class TrainedAggregation:
 
 def _drawn(groups: Sequence[Sequence[Candidate]], drawn: Sequence[Candidate]) -> list[Drawn]:
     """Describe samples as the aggregator knows them; what is the same answer has one text."""
-    from policies.aggregation import Drawn  # noqa: PLC0415 - it loads scikit-learn
+    from policies.sample_sets import Drawn  # noqa: PLC0415 - only a process that aggregates loads it
 
     texts = {id(one): group[0].answer.value for group in groups for one in group}
     return [

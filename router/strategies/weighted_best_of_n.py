@@ -37,7 +37,7 @@ class WeightedBestOfN:
     name: ClassVar[str] = "weighted_best_of_n"
     title: ClassVar[str] = "sample several answers, vote with a verifier's qualities as weights"
     source: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314; Li et al. 2022, 2206.02336"
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     verifier: str = verifier_text("arithmetic")

@@ -7,29 +7,18 @@ exp(mean log-probability of the sample's tokens).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, fsum
+from math import exp
 from typing import TYPE_CHECKING, ClassVar
 
 from router.parameters import canonical, check, number
 from router.strategies.base import Needs
-from router.strategies.candidates import Candidate, grouped
-from router.strategies.prompts import (
-    answer_from,
-    best_text,
-    bound,
-    hint_bound,
-    request,
-    step_by_step,
-    with_hint,
-)
-from router.verifiers.base import Verdict
+from router.strategies.prompts import bound, hint_bound, request, step_by_step, with_hint
+from router.strategies.voting import MAX_SAMPLES, Ballot
 
 if TYPE_CHECKING:
     from cost_models.estimates import CallBound
     from router.providers.base import Sampler
     from router.types import Answer, Sample, Task
-
-MAX_SAMPLES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +32,7 @@ class WeightedSelfConsistency:
     name: ClassVar[str] = "weighted_self_consistency"
     title: ClassVar[str] = "sample several chains of thought, vote with the model's own confidence"
     source: ClassVar[str] = "Wang et al. 2022, arXiv:2203.11171"
-    needs: ClassVar[Needs] = Needs(votable=True)
+    needs: ClassVar[Needs] = Needs(votable=True, formats=True)
 
     samples: int = number(5, 2, MAX_SAMPLES, always_shown=True)
     temperature: float = number(0.7, 0.0, 2.0, open_low=True)
@@ -63,18 +52,9 @@ class WeightedSelfConsistency:
         asked = request(task, with_hint(task.messages, step_by_step(task)), n=self.samples)
         asked = replace(asked, temperature=task.temperature or self.temperature, logprobs=True)
         drawn = await sampler.sample(asked)
-        weights = weights_of(drawn)
-        candidates = [
-            Candidate(sample, answer_from(task, sample), Verdict(weight))
-            for sample, weight in zip(drawn, weights, strict=True)
-        ]
-        groups = grouped(task, candidates)
-        if not groups:
-            return replace(answer_from(task, best_text(drawn), drawn), value=None)
-        sums = [fsum(candidate.quality for candidate in group) for group in groups]
-        winner = max(range(len(groups)), key=sums.__getitem__)
-        answer = answer_from(task, groups[winner][0].sample, drawn)
-        return replace(answer, confidence=sums[winner] / fsum(weights))
+        ballot = Ballot(task)
+        ballot.count(drawn, weights_of(drawn))
+        return ballot.answer()
 
 
 def weights_of(drawn: tuple[Sample, ...]) -> list[float]:

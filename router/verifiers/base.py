@@ -30,10 +30,11 @@ class Demands:
     """What one verdict costs and what it needs.
 
     ``model_calls`` is the most upstream calls that a verdict makes through the request's own
-    meter. ``service`` is True when it asks a server of its own, whose price is not metered.
+    meter. ``service`` is True when each asks a server of its own, at that server's price.
     ``extra`` is the optional install that it needs. ``per_step`` says that it judges steps, so
     that it can guide a search. ``weak`` marks a model that judges itself: its verdicts correlate
-    with its own mistakes (Huang et al. 2023, arXiv:2310.01798).
+    with its own mistakes (Huang et al. 2023, arXiv:2310.01798). ``exact`` marks a rule whose word
+    is what right means: how reliable any other is has to be measured (`storage.reliability`).
     """
 
     model_calls: int = 0
@@ -41,6 +42,7 @@ class Demands:
     extra: str | None = None
     per_step: bool = False
     weak: bool = False
+    exact: bool = False
 
 
 class Verifier(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from router.errors import StrategyConfigError
 from router.parameters import canonical
 from router.questions.countdown import solves
-from router.verifiers.base import Rule, Verdict
+from router.verifiers.base import Demands, Rule, Verdict
 from router.verifiers.expressions import expressions_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class CountdownVerifier(Rule):
 
     grader: ClassVar[str] = "countdown"
     title: ClassVar[str] = "an expression that reaches the target with the given numbers"
+    demands: ClassVar[Demands] = Demands(exact=True)
 
     numbers: tuple[int, ...] = ()
     target: int = 0

@@ -43,7 +43,7 @@ class EquivalenceVerifier(WithoutCalls):
 
     grader: ClassVar[str] = "math"
     title: ClassVar[str] = "mathematically equal to a formula"
-    demands: ClassVar[Demands] = Demands(extra="verify")
+    demands: ClassVar[Demands] = Demands(extra="verify", exact=True)
 
     expected: str
     timeout_s: float = number(5.0, 0.0, 60.0, open_low=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from router.parameters import canonical
 from router.questions.game24 import numbers_in, solves
-from router.verifiers.base import Rule, Verdict
+from router.verifiers.base import Demands, Rule, Verdict
 from router.verifiers.expressions import expressions_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class Game24Verifier(Rule):
 
     grader: ClassVar[str] = "game24"
     title: ClassVar[str] = "an expression worth 24 that uses each of the four numbers once"
+    demands: ClassVar[Demands] = Demands(exact=True)
 
     def __str__(self) -> str:
         return canonical(self)

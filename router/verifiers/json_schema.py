@@ -1,4 +1,4 @@
-"""JSON that is valid against a schema. The only door to jsonschema."""
+"""JSON that is valid against a schema of the operator."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from policies.types import AnswerKind
 from router import answers
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check
 from router.verifiers.base import Rule, Verdict
+from router.verifiers.schemas import BoundedSchema, CannotSayError, schema_of
 
 if TYPE_CHECKING:
     from router.types import Answer, Task
 
 MAX_CHARS = 200_000
-MAX_SAID_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class JsonSchemaVerifier(Rule):
 
     ``schema`` is the schema itself as JSON, or the name of a file that holds it; it is read once,
     when the verifier is made. A ``$ref`` to elsewhere is never fetched: it is an error when the
-    verifier is made, or "cannot say" where only a document reaches it.
+    verifier is made, or "cannot say" where only a document reaches it, as a pattern is that cannot
+    be matched in linear time.
     """
 
     grader: ClassVar[str] = "json_schema"
@@ -37,7 +38,7 @@ class JsonSchemaVerifier(Rule):
 
     def __post_init__(self) -> None:
         check(self)
-        _validator(self.schema)
+        _schema(self.schema)
 
     def __str__(self) -> str:
         return canonical(self)
@@ -47,38 +48,25 @@ class JsonSchemaVerifier(Rule):
         found = answers.extract(answer.text[:MAX_CHARS], AnswerKind.JSON)
         if found is None:
             return Verdict(0.0, "no JSON was found")
-        import jsonschema.exceptions  # noqa: PLC0415 - only a process that uses it loads it
-        import referencing.exceptions  # noqa: PLC0415 - as above
-
         try:
-            problem = next(_validator(self.schema).iter_errors(json.loads(found)), None)
-        except (RecursionError, referencing.exceptions.Unresolvable) as error:
-            return Verdict(None, f"the schema cannot be applied: {type(error).__name__}")
-        if problem is None:
-            return Verdict(1.0, "valid against the schema")
-        best = jsonschema.exceptions.best_match([problem]) or problem
-        return Verdict(0.0, f"at {best.json_path}: {best.message[:MAX_SAID_CHARS]}")
+            problem = _schema(self.schema).problem(json.loads(found))
+        except CannotSayError as error:
+            return Verdict(None, str(error))
+        return (
+            Verdict(1.0, "valid against the schema") if problem is None else Verdict(0.0, problem)
+        )
 
 
 @lru_cache(maxsize=64)
-def _validator(schema: str) -> Any:  # noqa: ANN401 - jsonschema ships no types
-    """Make the validator of a schema, or raise StrategyConfigError."""
-    import jsonschema.exceptions  # noqa: PLC0415 - only a process that uses it loads it
-    import jsonschema.validators  # noqa: PLC0415 - as above
-    import referencing  # noqa: PLC0415 - as above
-
+def _schema(schema: str) -> BoundedSchema:
+    """Read a schema or its file, or raise StrategyConfigError."""
     try:
         text = schema if schema.lstrip().startswith(("{", "[")) else Path(schema).read_text("utf-8")
-        loaded = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         msg = f"json_schema: schema is neither JSON nor a readable file of JSON: {error}"
         raise StrategyConfigError(msg) from error
-    kind = jsonschema.validators.validator_for(
-        loaded, default=jsonschema.validators.Draft202012Validator
-    )
     try:
-        kind.check_schema(loaded)
-    except jsonschema.exceptions.SchemaError as error:
-        msg = f"json_schema: the schema is not valid at {error.json_path}: {error.message}"
+        return schema_of(text)
+    except StrategyConfigError as error:
+        msg = f"json_schema: {error}"
         raise StrategyConfigError(msg) from error
-    return kind(loaded, registry=referencing.Registry())

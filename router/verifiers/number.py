@@ -12,7 +12,7 @@ from router import answers
 from router.answers.payloads import MAX_CHARS
 from router.errors import StrategyConfigError
 from router.parameters import canonical, check, number
-from router.verifiers.base import Rule, Verdict
+from router.verifiers.base import Demands, Rule, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +64,7 @@ class NumberVerifier(Rule):
 
     grader: ClassVar[str] = "number"
     title: ClassVar[str] = "a number within a tolerance, units converted"
+    demands: ClassVar[Demands] = Demands(exact=True)
 
     expected: str
     relative: float = number(0.000001, 0.0, 1.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from policies.types import AnswerKind
 from router import answers
 from router.parameters import canonical, check
-from router.verifiers.base import Rule, Verdict
+from router.verifiers.base import Demands, Rule, Verdict
 
 if TYPE_CHECKING:
     from router.types import Answer, Task
@@ -23,6 +23,7 @@ class ReferenceVerifier(Rule):
 
     grader: ClassVar[str] = "reference"
     title: ClassVar[str] = "equal to the known right answer, by kind"
+    demands: ClassVar[Demands] = Demands(exact=True)
 
     reference: str
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
+from math import ceil
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,13 +22,15 @@ from router.errors import AllowanceExceededError, ProviderError, ProviderTimeout
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import Reply, ScriptedProvider
 from router.sandbox.monty import installed
+from router.strategies.calls import MAX_PARALLEL
 from router.strategies.registry import STRATEGIES, parse_strategy
 from router.types import Message, Task
 
 if TYPE_CHECKING:
+    from router.providers.base import Tally
     from router.providers.scripted import Script, Scripted
     from router.strategies.base import Strategy
-    from router.types import SampleRequest
+    from router.types import Sample, SampleRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +41,9 @@ FURTHER = (
     "self_consistency(samples=7, batch=3, stop='window')",
     "self_consistency(samples=6, batch=2, easy=0.2, prior=4)",
     "few_shot(n_exemplars=1)",
+    "few_shot(n_exemplars=4, exemplars='nearest')",
+    "vote(few_shot(n_exemplars=2),samples=5,stop_at=0.9,batch=2)",
+    "vote(direct,samples=3,stop_at=0.8,batch=1,temperature=1.1)",
     "best_of_n(samples=4, verifier='self_judge', batch=2)",
     "weighted_best_of_n(samples=3, verifier='step_judge')",
     "trained_aggregation(samples=3, verifier='self_judge')",
@@ -80,6 +86,8 @@ TASK = Task(
     seed=11,
 )
 UNREADABLE = "no idea at all"
+TREE_LEVELS = 10
+"""Deepest task of a tree: mini crosswords."""
 
 
 def hold(strategy: Strategy, task: Task, provider: ScriptedProvider, price: Price = PRICE) -> int:
@@ -363,6 +371,73 @@ async def test_odd_replies_still_make_an_answer(
     answer = await strategy.run(task, meter)
     assert answer.text == (reply.text or reply.refusal or "")
     assert answer.finish_reason == reply.finish_reason
+
+
+class Crowd(ScriptedProvider):
+    """A provider that counts how many completions it works on at a time, none of them at once."""
+
+    def __init__(self, script: Script, *, native_n: bool = True) -> None:
+        super().__init__(script, native_n=native_n)
+        self.now = self.peak = self.n_rounds = 0
+
+    async def sample(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
+        """Take several turns of the loop, so that all that can begin beside it does."""
+        self.n_rounds += self.now == 0
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        for _ in range(8):
+            await asyncio.sleep(0)
+        self.now -= 1
+        return await super().sample(request, tally)
+
+
+@every_strategy
+async def test_calls_beside_one_another_are_bounded_and_rounds_are_few(strategy: Strategy) -> None:
+    """At most 16 in flight; what does not depend on one another waits for nothing.
+
+    A round lasts from no call in flight to none again. Calls of one kind that follow one another
+    at once are one round, however many there are.
+    """
+    provider = Crowd(lavish())
+    meter = Meter(provider, PRICE, Allowance())
+    await strategy.run(replace(TASK, max_tokens=60), meter)
+    assert provider.peak <= MAX_PARALLEL
+    assert provider.n_rounds <= most_rounds(strategy)
+
+
+def most_rounds(strategy: Strategy) -> int:
+    """Count the steps of a strategy that depend on what came before."""
+    told = {parameter.name: getattr(strategy, parameter.name) for parameter in fields(strategy)}  # type: ignore[arg-type] - every strategy is a dataclass
+    depth = told.get("depth") or told.get("max_expansions")
+    if depth is None and "samples" in told:
+        depth = ceil(told["samples"] / (told.get("batch") or told["samples"]))
+    if depth is None:
+        depth = 1 + told.get("rounds", 0) + told.get("repairs", 0) + told.get("waits", 0)
+    judged = 2 if {"verifier", "evaluator"} & set(told) else 1
+    levels = TREE_LEVELS if told.get("search") == "bfs" else 0
+    return judged * (depth + levels + 1)
+
+
+@every_strategy
+async def test_many_samples_of_one_prompt_are_asked_for_at_once(strategy: Strategy) -> None:
+    """No two calls beside one another have the same prompt, where a provider bills it once.
+
+    But for the verifier that has a program of its own written for each verdict.
+    """
+    if "program_check" in str(strategy):
+        return
+    asked: list[list[tuple[str, ...]]] = []
+
+    class Seen(Crowd):
+        async def sample(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
+            if self.now == 0:
+                asked.append([])
+            asked[-1].append(tuple(message.text for message in request.messages))
+            return await super().sample(request, tally)
+
+    await strategy.run(TASK, Meter(Seen(differing), PRICE, Allowance()))
+    for beside in asked:
+        assert len(set(beside)) == len(beside)
 
 
 @every_strategy

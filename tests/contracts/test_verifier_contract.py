@@ -185,7 +185,7 @@ def test_a_generated_question_has_a_verifier_that_knows_its_answer(question: obj
         ("json_schema(schema='{\"type\": 3}')", "schema is not valid"),
         ("json_schema(schema='no/such/file')", "neither JSON nor a readable file"),
         ("countdown(numbers=(1.5,), target=3)", "must be whole"),
-        ("process_reward(url='ftp://x')", "http(s) address"),
+        ("process_reward(url='ftp://x', price='free')", "http(s) address"),
         ("predicate(entry='nowhere')", "no entry point"),
         ("reference(reference=3)", "must be text"),
         ({"number": {"expects": 3}}, "did you mean 'expected'"),

@@ -13,6 +13,7 @@ from router.gateway.app import create_app
 from router.gateway.background import serving
 from router.gateway.dialects.messages_body import MessagesBody
 from router.gateway.dialects.responses_body import ResponsesBody
+from router.gateway.embeddings import EmbeddingsBody
 from router.gateway.schemas import ChatBody, Feedback
 from router.gateway.settings import GatewaySettings
 
@@ -30,7 +31,8 @@ CHECKS = (
 
 def test_made_up_requests_are_answered_as_the_document_says(tmp_path: Path) -> None:
     """Valid bodies and broken ones, over real HTTP."""
-    with serving(create_app(ScriptedEngine(), GatewaySettings())) as base_url:
+    engine = ScriptedEngine(embedding_names=("embed-small",))
+    with serving(create_app(engine, GatewaySettings())) as base_url:
         done = subprocess.run(  # noqa: S603 - this interpreter, with fixed arguments
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{base_url}/openapi.json"),
@@ -45,11 +47,11 @@ def test_made_up_requests_are_answered_as_the_document_says(tmp_path: Path) -> N
             check=False,
         )
     assert done.returncode == 0, done.stdout
-    assert "10 selected / 10 total" in done.stdout
+    assert "11 selected / 11 total" in done.stdout
 
 
 def test_examples_of_the_document_are_valid_bodies() -> None:
     """What a reader copies is accepted."""
-    for shape in (ChatBody, Feedback, MessagesBody, ResponsesBody):
+    for shape in (ChatBody, EmbeddingsBody, Feedback, MessagesBody, ResponsesBody):
         for example in shape.model_json_schema()["examples"]:
             shape.model_validate(example)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,13 @@ from typing import TYPE_CHECKING
 import storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 LONG = bool(os.environ.get("RHEOSTAT_LONG_FAULTS"))
 """True for the long form, which `make faults` runs."""
 
 ROOT = Path(storage.__file__).parents[1]
+KILLED = Path(__file__).with_name("killed.py")
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -67,18 +70,21 @@ class Gateway:
             self.process.stdout.close()
 
 
-def start(config: Path) -> Gateway:
-    """Start a gateway and wait until it serves."""
+def start(config: Path, trap: Sequence[str] = ()) -> Gateway:
+    """Start a gateway and wait until it serves; with a ``trap`` it will die as `killed` says."""
+    program = [str(KILLED)] if trap else ["-c", PROGRAM]
     process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", PROGRAM, str(config)],
+        [sys.executable, *program, str(config), *trap],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    base_url = process.stdout.readline().strip()
-    assert base_url, "the gateway did not start"
-    return Gateway(process, base_url)
+    gateway = Gateway(process, process.stdout.readline().strip())
+    if not gateway.base_url:
+        gateway.kill()
+    assert gateway.base_url, "the gateway did not start"
+    return gateway
 
 
 @contextmanager
@@ -91,6 +97,14 @@ def running(config: Path, n: int) -> Iterator[list[Gateway]]:
     finally:
         for gateway in gateways:
             gateway.kill()
+
+
+async def until(true: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, f"in vain: {what}"
+        await asyncio.sleep(0.005)
 
 
 def worst(text: str, max_tokens: int) -> int:

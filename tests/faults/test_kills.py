@@ -1,22 +1,15 @@
-"""kill -9 at random moments under load: no answer is lost, and no money is forgotten."""
+"""kill -9 at named points and at random moments: no answer is lost, and no money is forgotten."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from faults.gateways import CONFIG, COST, LONG, USAGE, Gateway, start, worst
-from sqlalchemy import select
-
-from storage.engine import create_ledger_engine
-from storage.models import EntryRow, EntryStatus
-from storage.store import Ledger
+from faults.clients import Load, check_after_crash
+from faults.gateways import CONFIG, LONG, USAGE, start, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,46 +21,104 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600 if LONG else 300)]
 N_GATEWAYS = 2
 N_CLIENTS = 8
 N_KILLS = 200 if LONG else 3
-MAX_TOKENS = 20
-TEXT = "say something"
+N_BEFORE = 2
+COMMIT_MS = [0.1, 0.3, 0.6, 1, 2, 4] if LONG else [0.5]
+ONLY_LONG = pytest.mark.skipif(not LONG, reason="`make faults` runs it")
+TRAPS = [
+    ("before reserve", 0.0),
+    ("reserved", 0.0),
+    ("replied", 0.0),
+    ("before commit", 0.0),
+    *(("during commit", after_ms) for after_ms in COMMIT_MS),
+    ("settled", 0.0),
+]
+SHORT = {"replied", "during commit", "settled"}
 
 
-@dataclass
-class Load:
-    """Clients that ask one gateway after the other, and what they were given."""
+def on_each_database(traps: list[tuple[str, float]], short: set[str]) -> list[Any]:
+    """Pair traps with databases; those that the short form leaves out are marked."""
+    return [
+        pytest.param(
+            database,
+            *trap,
+            marks=[
+                *([pytest.mark.postgres] if database == "postgresql" else []),
+                *([] if database == "sqlite" and trap[0] in short else [ONLY_LONG]),
+            ],
+        )
+        for database in ("sqlite", "postgresql")
+        for trap in traps
+    ]
 
-    gateways: list[Gateway]
-    whole: set[str] = field(default_factory=set)
-    n_broken: int = 0
-    over: bool = False
 
-    async def ask_on(self, i: int) -> None:
-        """Ask until it is over; a gateway that is gone is asked again a moment later."""
+def configured(folder: Path, url: str, upstream: Upstream) -> Path:
+    """Write the configuration of a gateway whose budget pays for all."""
+    config = folder / "rheostat.yaml"
+    config.write_text(CONFIG.format(ledger=url, upstream=upstream.base_url, limit_usd=1000))
+    return config
+
+
+@pytest.mark.parametrize(
+    ("empty_url", "point", "after_ms"),
+    on_each_database([*TRAPS, ("in flight", 0.0)], SHORT),
+    indirect=["empty_url"],
+)
+async def test_a_gateway_that_dies_at_a_point(
+    empty_url: str, upstream: Upstream, tmp_path: Path, point: str, after_ms: float
+) -> None:
+    """One request after the other: what was held and not settled is in doubt, and that alone."""
+    upstream.replies.extend([upstream.Served(usage=USAGE)] * N_BEFORE)
+    if point == "in flight":
+        upstream.replies.append(upstream.Served(delay_s=600))
+    upstream.default = upstream.Served(usage=USAGE)
+    trap = (point, str(N_BEFORE + 1), str(after_ms))
+    gateway = await asyncio.to_thread(start, configured(tmp_path, empty_url, upstream), trap)
+    load = Load([gateway])
+    try:
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-            n = i
-            while not self.over:
-                n += 1
-                url = self.gateways[n % N_GATEWAYS].base_url
-                try:
-                    await self._ask(client, url, stream=n % 3 == 0)
-                except httpx.HTTPError:
-                    self.n_broken += 1
-                    await asyncio.sleep(0.02)
+            for _ in range(N_BEFORE):
+                assert await load.ask(client, gateway.base_url)
+            last = asyncio.create_task(load.ask(client, gateway.base_url))
+            if point == "in flight":
+                await until(lambda: len(upstream.requests) > N_BEFORE, "the upstream is asked")
+                gateway.process.kill()
+            answered = await last
+            await until(lambda: gateway.process.poll() is not None, "the gateway is dead")
+    finally:
+        gateway.kill()
+    found = check_after_crash(empty_url, load, upstream)
+    n_doubtful = {"before reserve": 0, "settled": 0}.get(point, 1)
+    was_asked = point not in {"before reserve", "reserved"}
+    assert len(upstream.requests) == N_BEFORE + was_asked
+    if point == "during commit":
+        assert len(found.settled) + len(found.in_doubt) == N_BEFORE + 1
+    else:
+        assert not answered
+        assert len(found.in_doubt) == n_doubtful
+        assert len(found.settled) == N_BEFORE + (point == "settled")
 
-    async def _ask(self, client: httpx.AsyncClient, url: str, *, stream: bool) -> None:
-        body = {
-            "model": "small",
-            "messages": [{"role": "user", "content": TEXT}],
-            "max_tokens": MAX_TOKENS,
-            "stream": stream,
-        }
-        response = await client.post(f"{url}/v1/chat/completions", json=body)
-        assert response.status_code == 200, response.text
-        if not stream:
-            self.whole.add(response.json()["id"])
-        elif response.text.endswith("data: [DONE]\n\n"):
-            first = response.text.split("\n\n", 1)[0].removeprefix("data: ")
-            self.whole.add(json.loads(first)["id"])
+
+@pytest.mark.parametrize(
+    ("empty_url", "point", "after_ms"), on_each_database(TRAPS, set()), indirect=["empty_url"]
+)
+async def test_a_gateway_that_dies_at_a_point_under_load(
+    empty_url: str, upstream: Upstream, tmp_path: Path, point: str, after_ms: float
+) -> None:
+    """Many requests share the transaction that the crash meets."""
+    upstream.default = upstream.Served(usage=USAGE, delay_s=0.02)
+    config = configured(tmp_path, empty_url, upstream)
+    load = Load([])
+    for n in (3, 10, 30):
+        load.gateways = [await asyncio.to_thread(start, config, (point, str(n), str(after_ms)))]
+        load.over = False
+        clients = [asyncio.create_task(load.ask_on(i)) for i in range(N_CLIENTS)]
+        try:
+            await until(load.is_alone, "the gateway is dead")
+        finally:
+            load.over = True
+            load.gateways[0].kill()
+            await asyncio.gather(*clients)
+    check_after_crash(empty_url, load, upstream)
 
 
 async def test_whatever_moment_a_gateway_is_killed_at(
@@ -76,8 +127,7 @@ async def test_whatever_moment_a_gateway_is_killed_at(
     """Whole answers are settled at their cost; what was in flight is in doubt at its worst."""
     chance = random.Random(2026)
     upstream.default = upstream.Served(usage=USAGE, delay_s=0.02)
-    config = tmp_path / "rheostat.yaml"
-    config.write_text(CONFIG.format(ledger=empty_url, upstream=upstream.base_url, limit_usd=1000))
+    config = configured(tmp_path, empty_url, upstream)
     gateways = [await asyncio.to_thread(start, config) for _ in range(N_GATEWAYS)]
     load = Load(gateways)
     clients = [asyncio.create_task(load.ask_on(i)) for i in range(N_CLIENTS)]
@@ -93,23 +143,5 @@ async def test_whatever_moment_a_gateway_is_killed_at(
     finally:
         for gateway in gateways:
             gateway.kill()
-    ledger = Ledger(create_ledger_engine(empty_url))
-    now = datetime.now(UTC)
-    ledger.recover(now, 0.0)
-    entries = ledger.read(lambda s: s.execute(select(EntryRow.__table__)).all())
-    by_id = {entry.request_id: entry for entry in entries}
+    check_after_crash(empty_url, load, upstream)
     assert len(load.whole) > N_KILLS
-    assert load.whole <= by_id.keys()
-    for request_id in load.whole:
-        entry = by_id[request_id]
-        assert (entry.status, entry.cost_nano_usd) == (EntryStatus.SETTLED, COST)
-    doubtful = [entry for entry in entries if entry.status is EntryStatus.IN_DOUBT]
-    assert {entry.cost_nano_usd for entry in doubtful} <= {worst(TEXT, MAX_TOKENS)}
-    assert len(doubtful) <= load.n_broken
-    assert not [entry for entry in entries if entry.status is EntryStatus.OPEN]
-    (status,) = ledger.budget_status(now)
-    assert status.facts.spent_nano_usd == sum(entry.cost_nano_usd for entry in entries)
-    assert status.facts.held_nano_usd == 0
-    assert status.overshoot_nano_usd == 0
-    assert ledger.examine() == []
-    ledger.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from policies.aggregation import (
-    FEATURES,
-    Drawn,
-    SampleSet,
-    clusters,
-    cross_validate,
-    features,
-    fit_aggregator,
-    majority,
-    read_aggregator,
-    sets_of,
-)
+from policies.aggregation import cross_validate, fit_aggregator, read_aggregator
 from policies.errors import OutcomeError, PolicyNotReadyError
 from policies.outcomes import OutcomeTable, read_outcomes
+from policies.sample_sets import FEATURES, Drawn, SampleSet, clusters, features, majority, sets_of
 from router.cli.main import app
 
 DATA = Path(os.environ.get("RHEOSTAT_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -55,6 +46,32 @@ def planted(n_sets: int, seed: int = 0) -> list[SampleSet]:
         )
         sets.append(SampleSet(f"q{i}", samples, tuple(map(bool, right)), i % 5))
     return sets
+
+
+def test_where_nothing_tells_more_than_the_votes_it_is_the_vote() -> None:
+    """Scores and lengths drawn at random, answers of one length: what the majority says."""
+    rng = np.random.default_rng(1)
+    same = {"right": "a", "wrong 0": "b", "wrong 1": "c"}
+    noise = [
+        SampleSet(
+            one.query_id,
+            tuple(
+                Drawn(same[drawn.answer or ""], float(rng.integers(50, 90)), score=rng.normal())
+                for drawn in one.samples
+            ),
+            one.correct,
+            one.fold,
+        )
+        for one in planted(120)
+    ]
+    fitted = fit_aggregator(noise)
+    assert fitted.manifest["is_vote"]
+    for one in noise:
+        assert fitted.choose(one.samples) == majority(one.samples)
+        share = fitted.probabilities(one.samples)
+        assert share.argmax() == majority(one.samples)
+    whole_fold = [replace(one, fold=0) for one in planted(120)]
+    assert not fit_aggregator(whole_fold).manifest["is_vote"]
 
 
 def test_it_beats_the_vote_where_a_score_tells_more() -> None:
@@ -106,7 +123,7 @@ def test_it_is_written_and_read_back_as_plain_numbers(tmp_path: Path) -> None:
     again = read_aggregator(file)
     for one in planted(5, seed=3):
         assert np.allclose(again.probabilities(one.samples), FITTED.probabilities(one.samples))
-    assert again.manifest == {"why": "a test"}
+    assert again.manifest == {"why": "a test", "is_vote": False}
     held = json.loads(file.read_text("utf-8"))
     for damage in (
         {"format": 99},

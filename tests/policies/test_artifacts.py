@@ -64,7 +64,8 @@ def test_a_group_relative_policy_comes_back() -> None:
     """With all that it learned; who knows the utility rule alone is told by another format."""
     rng = np.random.default_rng(0)
     features = FITTED.estimator.predict(TEXTS).features
-    correction = Correction(ARMS, rng.normal(size=(2, features.shape[1], 3)), 0.5, 2e3, 0.01)
+    weights = 20.0 * rng.normal(size=(2, features.shape[1], 3))
+    correction = Correction(ARMS, weights, 0.5, 2e3, 0.01)
     made = assemble(FITTED.estimator, learned_policy(FITTED.policy, correction), {"source": "x"})
     data = to_bytes(made)
     back = from_bytes(data)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from policies.features import NUMERIC_NAMES, TextFeatures, encode, encode_one
+from policies.features import NUMERIC_NAMES, POSED_NAMES, TextFeatures, encode, encode_one
+from policies.posing import Posing, posed
+from policies.types import AnswerKind
 
 BUCKETS = 256
 PINNED = [73, 91, 125, 130, 138, 140, 145, 176, 182, 191, 214, 250]
@@ -63,7 +65,7 @@ def test_numbers_of_the_same_length_hash_alike() -> None:
 def test_any_text_gives_finite_features(text: str) -> None:
     """Surrogates, controls, any script: features are finite and counts positive."""
     pieces = encode_one(text, BUCKETS)
-    assert np.isfinite(pieces.numeric).all()
+    assert np.isfinite(pieces.numeric[: -len(POSED_NAMES)]).all()
     assert (pieces.counts > 0).all()
     assert pieces.buckets.max(initial=0) < BUCKETS
 
@@ -75,6 +77,8 @@ def test_transform_gives_each_text_the_same_row_alone_or_in_company() -> None:
     together = features.transform(texts)
     alone = np.vstack([features.transform([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-12)
+    served = np.vstack([features.transform_one(text) for text in texts])
+    np.testing.assert_allclose(together, served, atol=1e-12)
     assert together.shape == (21, len(NUMERIC_NAMES) + 4)
 
 
@@ -95,3 +99,33 @@ def test_one_text_or_equal_texts_can_be_fitted() -> None:
 def test_no_texts_encode_to_no_rows() -> None:
     """An empty batch has the right shape."""
     assert encode([], BUCKETS).counts.shape == (0, BUCKETS)
+
+
+def test_how_a_query_is_posed_is_told_in_numbers_and_not_in_its_text() -> None:
+    """Counts are logarithmic; a kind that was not declared is unknown, not "none of them"."""
+    asked = numbers(posed("2 + 2?", Posing(AnswerKind.NUMBER, turns=3, tools=1)))
+    assert (asked["asked_for_number"], asked["asked_for_code"]) == (1.0, 0.0)
+    assert (asked["turns"], asked["tools"], asked["images"]) == (np.log1p(3), np.log1p(1), 0.0)
+    assert asked["chars"] == np.log1p(len("2 + 2?"))
+    bare = numbers("2 + 2?")
+    assert np.isnan(bare["asked_for_number"])
+    assert bare["turns"] == 0.0
+
+
+def test_a_posing_that_never_varied_tells_nothing() -> None:
+    """Files have texts alone: a policy fitted on them must not find every chat odd."""
+    features = TextFeatures(BUCKETS, n_components=2).fit(["2 + 2?", "why?", "who is it", "7 * 3"])
+    plain, chat = features.transform(
+        ["2 + 2?", posed("2 + 2?", Posing(turns=9, system_chars=4000))]
+    )
+    assert plain.tolist() == chat.tolist()
+
+
+def test_a_posing_that_varied_is_standardised_where_it_is_known() -> None:
+    """An undeclared kind is average; a declared one is not."""
+    kinds = [AnswerKind.NUMBER, AnswerKind.CODE, AnswerKind.NUMBER, AnswerKind.CODE]
+    texts = [posed(f"q{i}", Posing(kind)) for i, kind in enumerate(kinds)] + ["q4"]
+    features = TextFeatures(BUCKETS, n_components=0).fit(texts)
+    column = NUMERIC_NAMES.index(POSED_NAMES[0])
+    assert POSED_NAMES[0] == "asked_for_number"
+    assert features.transform(texts)[:, column].tolist() == [1.0, -1.0, 1.0, -1.0, 0.0]

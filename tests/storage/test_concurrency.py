@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import sqlite3
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import contender
 from sqlalchemy import event
 
-import storage
 from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetExceededError
 from storage.engine import create_ledger_engine, migrate
@@ -24,24 +23,13 @@ from storage.store import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from storage.ledger import Call, OpenEntry
 
-CONTENDER = Path(__file__).with_name("contender.py")
-ROOT = Path(storage.__file__).parents[1]
 HOLD = 7
-
-
-def contender(*arguments: str) -> subprocess.Popen[str]:
-    """Start another process on a ledger."""
-    return subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, str(CONTENDER), *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
 
 
 def test_100_threads_at_a_budget_for_40_get_exactly_40(
@@ -163,6 +151,41 @@ def test_a_locked_sqlite_file_is_busy(tmp_path: Path) -> None:
         migrate(second)
     first.dispose()
     second.dispose()
+
+
+def test_a_busy_sqlite_file_starves_nobody(tmp_path: Path) -> None:
+    """Beside one who leaves short gaps between long transactions every writer gets its turn."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = create_ledger_engine(url, wait_s=0.6)
+    migrate(engine)
+    ledger = Ledger(engine)
+    over, inside = threading.Event(), threading.Event()
+
+    def write_on_and_on() -> None:
+        connection = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=0)
+        while not over.is_set():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                time.sleep(0.0005)
+                continue
+            inside.set()
+            time.sleep(0.05)
+            connection.execute("COMMIT")
+            inside.clear()
+            time.sleep(0.004)
+        connection.close()
+
+    hog = threading.Thread(target=write_on_and_on)
+    hog.start()
+    try:
+        for _ in range(10):
+            inside.wait()
+            ledger.write(lambda session: session.connection())
+    finally:
+        over.set()
+        hog.join()
+    ledger.close()
 
 
 @pytest.mark.postgres

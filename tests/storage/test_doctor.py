@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, update
 
 from cost_models.budgets import Budget, Period
+from cost_models.types import Arm
 from storage.doctor import Problem
-from storage.ledger import SettleEntry
-from storage.models import BudgetWindowRow, CallRow, HoldRow
+from storage.ledger import Attempted, SettleEntry
+from storage.models import AttemptRow, BudgetWindowRow, CallRow, HoldRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +124,32 @@ def test_rows_that_belong_to_nothing_are_found(
         "holds without their entries": 1,
         "requests without entry or refusal": 1,
     }
+
+
+def test_a_stage_that_differs_from_its_calls_is_found_and_left(
+    ledger: Ledger, opening: Opening, call: CallOf, now: datetime
+) -> None:
+    """Every figure of it, and calls of a stage that nobody wrote down; a person has to look."""
+    entry = ledger.open(opening("q1", 100), now)
+    calls = tuple(replace(call(cost), stage=stage) for cost, stage in ((5, 0), (7, 0), (20, 1)))
+    arms = (Arm("small", "direct"), Arm("large", "direct"), Arm("huge", "direct"))
+    stages = tuple(Attempted(arm, "agree") for arm in arms)
+    ledger.settle(SettleEntry(entry, calls, latency_s=1, attempts=stages), now)
+    assert ledger.examine() == []
+    wrong = {"cost_nano_usd": 1, "prompt_tokens": 3, "machine_ns": 9}
+    break_it(ledger, update(AttemptRow).where(AttemptRow.seq == 0).values(wrong))
+    found = ledger.examine(repair=True)
+    assert [(f.problem, f.expected, f.found, f.repaired) for f in found] == [
+        (Problem.STAGE, 12, 1, False),
+        (Problem.STAGE, 20, 3, False),
+        (Problem.STAGE, 0, 9, False),
+    ]
+    assert "cost_nano_usd of stage 0 of request 'q1'" in str(found[0])
+    right = {"cost_nano_usd": 12, "prompt_tokens": 20, "machine_ns": 0}
+    break_it(
+        ledger,
+        update(AttemptRow).where(AttemptRow.seq == 0).values(right),
+        delete(AttemptRow).where(AttemptRow.seq == 1),
+    )
+    (lost,) = ledger.examine()
+    assert (lost.problem, lost.expected, lost.found) == (Problem.STAGE, 1, 0)

@@ -33,6 +33,7 @@ ROWS: list[dict[str, Any]] = [
     {
         "query_id": "q1",
         "query": "2 + 2?",
+        "posing": "kind=number turns=2",
         "model": "small",
         "strategy": "direct",
         "correct": 1.0,
@@ -48,6 +49,7 @@ ROWS: list[dict[str, Any]] = [
     {
         "query_id": "q1",
         "query": "2 + 2?",
+        "posing": "kind=number turns=2",
         "model": "small",
         "strategy": "direct",
         "score": 0.25,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from router.gateway.bodies import JsonRoute
 from router.gateway.dependencies import CallerDep, EngineDep, SettingsDep
 from router.gateway.handlers import failure
+from router.gateway.rates import let_in
 from router.gateway.schemas import ChatBody
 from router.gateway.settings import GatewaySettings
 from router.gateway.sse import EventStream, events, unless_gone, whole_events
@@ -34,12 +35,12 @@ async def create_completion(
     caller: CallerDep,
 ) -> Response:
     """Answer a conversation with the arm that the policy picks; 402 when the budget is spent."""
-    asked = body.to_request(caller, settings)
+    asked, left = await let_in(engine, body.to_request(caller, settings), caller)
     created = int(settings.clock().timestamp())
     if not body.stream:
         served = await unless_gone(request.receive, engine.answer(asked))
         answer = dumps(to_completion(served, created))
-        return Response(answer, headers=headers(served), media_type="application/json")
+        return Response(answer, headers=headers(served) | left, media_type="application/json")
     wire = ChunkWire(asked.request_id, asked.model, created, include_usage=body.include_usage)
     if asked.task.n == 1:
         source = events(engine.stream(asked), wire)
@@ -49,6 +50,7 @@ async def create_completion(
         source,
         partial(_error_event, asked.request_id, settings),
         progress_s=settings.progress_s,
+        headers=left,
     )
     await response.begin(request.receive)
     return response

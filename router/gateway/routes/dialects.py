@@ -13,6 +13,7 @@ from router.gateway.dialects.messages_wire import MessageWire, to_message
 from router.gateway.dialects.responses_body import ResponsesBody
 from router.gateway.dialects.responses_wire import ResponseWire, to_response
 from router.gateway.handlers import failure
+from router.gateway.rates import let_in
 from router.gateway.sse import EventStream, dialect_events, unless_gone
 from router.gateway.wire import dumps, headers
 
@@ -41,13 +42,13 @@ async def create_message(
     caller: CallerDep,
 ) -> Response:
     """Answer a conversation in Anthropic's form, with the arm that the policy picks."""
-    asked = body.to_request(caller, settings)
+    asked, left = await let_in(engine, body.to_request(caller, settings), caller)
     if body.stream:
         wire = MessageWire(asked.request_id, asked.model)
-        return await _streamed(request, engine, settings, asked, wire)
+        return await _streamed(request, engine, settings, asked, wire, left)
     served = await unless_gone(request.receive, engine.answer(asked))
     answer = dumps(to_message(served))
-    return Response(answer, headers=headers(served), media_type="application/json")
+    return Response(answer, headers=headers(served) | left, media_type="application/json")
 
 
 @routes.post("/responses", responses=STREAM)
@@ -59,28 +60,29 @@ async def create_response(
     caller: CallerDep,
 ) -> Response:
     """Answer in the form of OpenAI's responses, with the arm that the policy picks."""
-    asked = body.to_request(caller, settings)
+    asked, left = await let_in(engine, body.to_request(caller, settings), caller)
     created = int(settings.clock().timestamp())
     if body.stream:
         wire = ResponseWire(asked.request_id, asked.model, created, body.echo())
-        return await _streamed(request, engine, settings, asked, wire)
+        return await _streamed(request, engine, settings, asked, wire, left)
     served = await unless_gone(request.receive, engine.answer(asked))
     answer = dumps(to_response(served, created, body.echo()))
-    return Response(answer, headers=headers(served), media_type="application/json")
+    return Response(answer, headers=headers(served) | left, media_type="application/json")
 
 
-async def _streamed(
+async def _streamed(  # noqa: PLR0913, PLR0917 - what the endpoints were handed
     request: Request,
     engine: Engine,
     settings: GatewaySettings,
     asked: ChatRequest,
     wire: EventWire,
+    left: dict[str, str],
 ) -> Response:
     def told(error: BaseException) -> bytes:
         found = failure(error, asked.request_id, settings)
         return wire.error(found.status, found.error)
 
     source = dialect_events(engine.stream(asked), wire)
-    response = EventStream(source, told, progress_s=settings.progress_s)
+    response = EventStream(source, told, progress_s=settings.progress_s, headers=left)
     await response.begin(request.receive)
     return response

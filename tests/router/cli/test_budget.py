@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from policies.pacing import Pacing
+from router.cli.build import build_service
+from router.gateway.config import load
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -84,3 +88,41 @@ def test_the_file_sends_prepaid_budgets_to_the_command(cli: Cli, config: Path) -
     checked = cli("config", "check", "--config", config)
     assert checked.exit_code == 1
     assert "rheostat budget grant" in checked.output.replace("\n", " ")
+
+
+def test_status_and_explain_show_where_spending_leads(cli: Cli, config: Path) -> None:
+    """What a window comes to, and what a paced budget's price is multiplied by."""
+    paced = (
+        '  - {scope: "key:default", limit_usd: 0.00001, period: month, pacing: {}, soft: true}\n'
+    )
+    config.write_text(config.read_text().rstrip() + f"\n{paced}\n")
+    assert cli("ask", "What is 3 + 4?", "--kind", "number", "--config", config).exit_code == 0
+    for command in (("status",), ("explain", "default")):
+        told = json.loads(cli("budget", *command, "--json", "--config", config).stdout)
+        by_scope = {found["scope"]: found for found in told}
+        assert by_scope["organisation"]["pacing"] is None
+        found = by_scope["key:default"]
+        shares = found["pacing"]
+        assert shares["spent_share"] == found["spent_nano_usd"] / found["limit_nano_usd"]
+        assert 0 <= shares["planned_share"] <= 1
+        assert shares["price_factor"] >= 1
+        shown = " ".join(cli("budget", *command, "--config", config).stdout.split())
+        assert "paced: " in shown
+        assert "planned" in shown
+        projected = found["projected_nano_usd"]
+        assert ("on course for" in shown) == (projected is not None)
+
+
+def test_what_the_file_paces_is_paced_by_the_gateway(config: Path) -> None:
+    """The law arrives where requests are decided; without one nothing is read for it."""
+    plain = build_service(load(config))
+    assert plain.pacer is None
+    law = "pacing: {keep_accuracy_target: true, max_price_factor: 50}"
+    paced = f'  - {{scope: "key:default", limit_usd: 1, period: week, {law}}}'
+    config.write_text(config.read_text().rstrip() + f"\n{paced}\n")
+    service = build_service(load(config))
+    assert service.pacer is not None
+    expected = Pacing(keep_accuracy_target=True, max_factor=50)
+    assert service.pacer.paced == {("key:default", "week"): expected}
+    for built in (plain, service):
+        built.ledger.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,10 @@ def test_a_key_opens_the_gateway_for_its_models_alone(cli: Cli, guarded: Path) -
         pytest.param(("create", "a", "--model", "huge"), "no model 'huge'", id="model"),
         pytest.param(("revoke", "nobody"), "no valid key 'nobody'", id="revoke"),
         pytest.param(("rotate", "nobody"), "no valid key 'nobody'", id="rotate"),
+        pytest.param(
+            ("limit", "nobody", "--parallel-requests", 1), "no valid key 'nobody'", id="limit"
+        ),
+        pytest.param(("limit", "nobody"), "name a limit to change", id="no limit"),
     ],
 )
 def test_what_is_not_there_is_named(
@@ -145,3 +150,59 @@ def test_a_model_that_is_gone_leaves_a_key_its_other_models(cli: Cli, guarded: P
         assert ask(client, key, model="large").json()["error"]["code"] == "model_not_allowed"
         refused = ask(client, one.stdout.splitlines()[0])
         assert (refused.status_code, "configured any more" in refused.text) == (403, True)
+
+
+def test_a_key_is_limited_in_how_fast_it_asks(cli: Cli, guarded: Path) -> None:
+    """429 in OpenAI's form, with headers that say what is left; a limit is changed, and taken."""
+    limits = ("--requests-per-minute", 2, "--tokens-per-minute", 100_000)
+    made = cli("keys", "create", "acme", *limits, "--config", guarded)
+    key = made.stdout.splitlines()[0]
+    key_id = key.split("_", 2)[1]
+    listed = cli("keys", "list", "--config", guarded).stdout
+    assert "2 requests/min" in " ".join(listed.split())
+    with open_gateway(guarded) as client:
+        first = ask(client, key, max_tokens=10)
+        assert first.headers["x-ratelimit-limit-requests"] == "2"
+        assert first.headers["x-ratelimit-remaining-requests"] == "1"
+        assert first.headers["x-ratelimit-reset-requests"] == "30.000s"
+        assert first.headers["x-ratelimit-limit-tokens"] == "100000"
+        assert 0 < 100_000 - int(first.headers["x-ratelimit-remaining-tokens"]) < 100
+        streamed = ask(client, key, stream=True)
+        assert (streamed.status_code, "data: [DONE]" in streamed.text) == (200, True)
+        assert streamed.headers["x-ratelimit-remaining-requests"] == "0"
+        refused = ask(client, key)
+        assert refused.status_code == 429
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert "2 requests per minute" in error["message"]
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        theirs = client.post(
+            "/v1/messages",
+            json={"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]},
+            headers={"x-api-key": key},
+        )
+        assert (theirs.status_code, theirs.json()["error"]["type"]) == (429, "rate_limit_error")
+        changed = ("--requests-per-minute", 0, "--parallel-requests", 1)
+        told = cli("keys", "limit", key_id, *changed, "--config", guarded)
+        assert "100000 tokens/min, 1 at once" in told.stdout
+        end = time.monotonic() + 10
+        while (again := ask(client, key)).status_code == 429:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert again.status_code == 200
+        assert "x-ratelimit-limit-requests" not in again.headers
+    rotated = cli("keys", "rotate", key_id, "--config", guarded).stdout.splitlines()[0]
+    assert rotated
+    assert " ".join(cli("keys", "list", "--config", guarded).stdout.split()).count("1 at once") == 2
+
+
+def test_a_key_of_the_file_is_limited_too(config: Path) -> None:
+    """By its members in the file."""
+    shown = "a-key-that-is-hard-to-guess"
+    key = f"{{name: acme, key: {shown}, requests_per_minute: 1}}"
+    text = config.read_text().split("auth:")[0].rstrip()
+    config.write_text(f"{text}\nauth: {{mode: keys, keys: [{key}]}}\n")
+    with open_gateway(config) as client:
+        assert [ask(client, shown).status_code for _ in range(2)] == [200, 429]
+        assert client.get("/v1/models", headers={"authorization": f"Bearer {shown}"}).is_success

@@ -72,6 +72,8 @@ def test_an_answer_has_openais_shape_and_our_extension(serve: Serve) -> None:
             "samples": 1,
             "agreement": 1.0,
             "complete": True,
+            "verified": None,
+            "verified_by": None,
             "value": "four",
             "latency_s": 0.25,
             "overhead_s": 0.0015,

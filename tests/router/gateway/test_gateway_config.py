@@ -12,6 +12,7 @@ import yaml
 
 from cost_models.budgets import Period
 from cost_models.pricing import shipped_price
+from policies.pacing import Pacing
 from router.errors import ConfigError
 from router.gateway.config import Config, load, parse
 
@@ -263,6 +264,24 @@ def test_what_is_shown_can_be_read_again() -> None:
             id="a scope that nothing spends from",
         ),
         pytest.param(
+            f"models: [{FREE}]\n"
+            "alerts: {webhook: 'https://a.example/x', secret: 'whsec_not*in*base64'}",
+            ["alerts.secret", "in base64 is needed"],
+            id="a secret that is no key",
+        ),
+        pytest.param(
+            f"models: [{FREE}]\n"
+            "budgets: [{scope: organisation, limit_usd: 1, period: total, pacing: {}}]",
+            ["budgets[0].pacing", "a period that ends: day, week or month"],
+            id="pacing without an end",
+        ),
+        pytest.param(
+            f"models: [{FREE}]\n"
+            "budgets: [{scope: organisation, limit_usd: 1, period: day, pacing: {hours: [1, 2]}}]",
+            ["budgets[0].pacing.hours", "24 weights are needed"],
+            id="hours of a short day",
+        ),
+        pytest.param(
             f"models: [{FREE}]\nbudgets: [{{scope: organisation, limit_usd: 1, period: hour}}]",
             ["budgets[0].period", "'day'", "got 'hour'"],
             id="an unknown period",
@@ -401,3 +420,11 @@ def test_a_model_that_does_not_exist_here_is_named_with_those_that_do(model: str
     """Embedded and simulated models are known, so a misspelt one fails when the file is read."""
     with pytest.raises(ConfigError, match=r"there is no model .*(did you mean|use one of)"):
         read(f"machine: {{usd_per_hour: 1}}\nmodels: [{{name: a, model: {model}}}]")
+
+
+def test_a_paced_budget_gives_its_law() -> None:
+    """By scope and period, with defaults for what is not said."""
+    budget = "{scope: organisation, limit_usd: 1, period: week, pacing: {gain: 20}}"
+    config = read(f"models: [{FREE}]\nbudgets: [{budget}]")
+    assert config.paced() == {("organisation", "week"): Pacing(gain=20)}
+    assert read(f"models: [{FREE}]").paced() == {}

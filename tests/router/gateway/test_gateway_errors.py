@@ -141,9 +141,10 @@ def test_the_table_has_every_error_that_can_reach_a_client() -> None:
         "PriceConfigError",
         "OutcomeError",
         "StudyMismatchError",
+        "BillError",
         "RheostatError",
     }
-    told_to_nobody = {"WithdrawnError", "KeyNotFoundError", "WebhookError"}
+    told_to_nobody = {"BillError", "WithdrawnError", "KeyNotFoundError", "WebhookError"}
     rooms = (policies.errors, router.errors, storage.errors)
     kinds = [
         kind
@@ -220,7 +221,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing(
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        pytest.param("POST", "/v1/embeddings", 404, id="not served"),
+        pytest.param("POST", "/v1/rerank", 404, id="not served"),
         pytest.param("POST", "/v1/completions", 404, id="old completions"),
         pytest.param("POST", "/v1/chat/completions/", 404, id="no redirects"),
         pytest.param("GET", "/v1/chat/completions", 405, id="a wrong method"),

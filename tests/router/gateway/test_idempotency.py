@@ -79,11 +79,11 @@ def test_a_client_that_gave_up_finds_its_answer(serve: Serve, engine: ScriptedEn
 def test_another_body_under_the_same_key_is_a_conflict(
     serve: Serve, engine: ScriptedEngine
 ) -> None:
-    """409, and nothing runs; a key that is no key is a 400."""
+    """422, and nothing runs; a key that is no key is a 400."""
     client = serve(engine)
     client.post(PATH, json=BODY, headers=KEY)
     refused = client.post(PATH, json={**BODY, "n": 2}, headers=KEY)
-    assert refused.status_code == 409
+    assert refused.status_code == 422
     assert refused.json()["error"]["code"] == "idempotency_key_reused"
     assert "x-request-id" in refused.headers
     assert client.post(PATH, json=BODY, headers={"idempotency-key": ""}).status_code == 400

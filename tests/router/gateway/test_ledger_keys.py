@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -188,6 +189,35 @@ async def test_a_ledger_that_cannot_be_read_is_no_wrong_key(sqlite_ledger: Ledge
     settings = GatewaySettings(keys={}, pepper=PEPPER, find_key=unreachable)
     with pytest.raises(LedgerUnavailableError):
         await Keyring(settings).tenant(f"Bearer {shown}".encode())
+
+
+async def test_requests_that_come_together_share_one_look_up(sqlite_ledger: Ledger) -> None:
+    """50 at once with a key that nobody remembers read it once; a failure is everybody's."""
+    shown = Gate(sqlite_ledger).made()
+    asked: list[str] = []
+    away = [False]
+
+    def find(key_id: str) -> Key | None:
+        asked.append(key_id)
+        time.sleep(0.05)
+        if away[0]:
+            msg = "the server is gone"
+            raise LedgerUnavailableError(msg)
+        return sqlite_ledger.read(lambda session: find_key(session, key_id))
+
+    settings = GatewaySettings(keys={}, pepper=PEPPER, find_key=find, clock=lambda: NOW)
+    ring = Keyring(settings)
+    knocks = [ring.tenant(f"Bearer {shown}".encode()) for _ in range(50)]
+    assert set(await asyncio.gather(*knocks)) == {Tenant("acme")}
+    assert len(asked) == 1
+    away[0] = True
+    other = Keyring(settings)
+    knocks = [other.tenant(f"Bearer {shown}".encode()) for _ in range(50)]
+    failed = await asyncio.gather(*knocks, return_exceptions=True)
+    assert {type(error) for error in failed} == {LedgerUnavailableError}
+    assert len(asked) == 2
+    away[0] = False
+    assert await other.tenant(f"Bearer {shown}".encode()) == Tenant("acme")
 
 
 def test_the_first_key_is_made_once_however_many_begin(ledger: Ledger) -> None:

@@ -159,6 +159,7 @@ def test_the_openapi_document_tells_what_is_served(client: httpx.Client) -> None
     document = client.get("/openapi.json").json()
     assert document["paths"].keys() == {
         "/v1/chat/completions",
+        "/v1/embeddings",
         "/v1/messages",
         "/v1/responses",
         "/v1/models",

@@ -176,3 +176,23 @@ def test_litellm_is_not_loaded_before_its_first_use() -> None:
         [sys.executable, "-c", program], check=False
     )
     assert done.returncode == 0
+
+
+async def test_an_image_is_not_fetched_for_a_client(upstream: Upstream) -> None:
+    """Its address goes to who takes addresses; for another vendor litellm would follow it."""
+    target = f"{upstream.base_url}/secret.png"
+
+    def shows(url: str) -> SampleRequest:
+        part = {"type": "image_url", "image_url": {"url": url}}
+        return SampleRequest((Message("user", [part]),), max_tokens=20)
+
+    async with client(upstream.base_url, "anthropic/some-model") as provider:
+        with pytest.raises(RequestError, match="data:image"):
+            await provider.sample(shows(target), Tally())
+        with pytest.raises(RequestError, match="data:image"):
+            await anext(aiter(provider.stream(shows(target), Tally())))
+    assert not upstream.requests
+    async with client(upstream.base_url) as provider:
+        await provider.sample(shows(target), Tally())
+    (body,) = upstream.requests
+    assert body["messages"][0]["content"][0]["image_url"]["url"] == target

@@ -25,15 +25,19 @@ from sqlalchemy import func, select
 from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetExceededError
 from cost_models.pricing import DatedPrice, PriceBook
+from cost_models.types import Arm, Usage
 from router.providers.scripted import Reply, ScriptedProvider
 from router.routing.chooser import Chooser, ChooserSettings
+from router.routing.output_sizes import MIN_SEEN, OutputSizes
 from router.routing.service import RoutingService, ServiceSettings
+from router.types import Answer, CallRecord, CallRole
 from storage.errors import HeldBackError
 from storage.models import CallRow, EntryRow, RefusalRow, WaitRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from router.routing.catalog import Model
     from router.routing.types import ChatRequest
     from router.types import SampleRequest
     from storage.store import Ledger
@@ -139,6 +143,77 @@ async def test_a_loose_default_does_not_freeze_a_small_budget(ledger: Ledger) ->
     assert min(caps(service)) >= FLOOR
     assert most >= 4
     assert ledger.read(lambda s: s.scalar(select(func.count(RefusalRow.id)))) == 0
+
+
+async def after_answers_of(service: RoutingService, n_tokens: int, n: int = MIN_SEEN) -> None:
+    """Let the service see answers of so many tokens: at a cap of their own, on other money."""
+    provider = service.catalog.models["small"].provider
+    assert isinstance(provider, ScriptedProvider)
+    for _ in range(n):
+        await service.answer(asks(max_tokens=n_tokens + 1))
+    provider.requests.clear()
+
+
+def says(n_tokens: int, delay_s: float = 0.0) -> Model:
+    """Give a model whose answers take so many tokens, or as many as are allowed."""
+
+    def script(request: SampleRequest, _i: int) -> Reply:
+        n = min(n_tokens, request.max_tokens)
+        usage = Usage(n_calls=1, prompt_tokens=PROMPT_BOUND, completion_tokens=n)
+        reason = "stop" if n == n_tokens else "length"
+        return Reply("4", usage=usage, finish_reason=reason, delay_s=delay_s)
+
+    return scripted("small", script)
+
+
+async def test_a_cap_comes_from_the_arms_own_answers(sqlite_ledger: Ledger) -> None:
+    """Beside one at the default cap four run at the usual one, where a second would not fit."""
+    service = serving(sqlite_ledger, 100 * worst(DEFAULT), says(100, delay_s=0.1))
+    await after_answers_of(service, 100)
+    spent = sqlite_ledger.budget_status(NOW)[0].facts.spent_nano_usd
+    room = worst(DEFAULT) + 4 * worst(100)
+    assert room < 2 * worst(DEFAULT)
+    sqlite_ledger.declare_budgets([Budget("organisation", Period.DAY, spent + room)])
+    served = await asyncio.gather(*(service.answer(uncapped()) for _ in range(5)))
+    assert sorted(caps(service)) == [100] * 4 + [DEFAULT]
+    assert {one.answer.finish_reason for one in served} == {"stop"}
+
+
+async def test_a_request_waits_rather_than_is_cut_below_what_its_arm_takes(
+    sqlite_ledger: Ledger,
+) -> None:
+    """Half of what is free would cut it; what the others free is enough a moment later."""
+    service = serving(sqlite_ledger, 100 * worst(DEFAULT), says(200, delay_s=0.05))
+    await after_answers_of(service, 200)
+    spent = sqlite_ledger.budget_status(NOW)[0].facts.spent_nano_usd
+    limit = spent + worst(DEFAULT) + 3 * worst(200)
+    sqlite_ledger.declare_budgets([Budget("organisation", Period.DAY, limit)])
+    served = await asyncio.gather(*(service.answer(uncapped()) for _ in range(4)))
+    assert min(caps(service)) >= 200
+    assert {one.answer.finish_reason for one in served} == {"stop"}
+
+
+def test_an_arm_whose_answers_are_cut_gets_a_higher_cap() -> None:
+    """What a lowered cap cuts counts as twice its length; what its client cut says nothing."""
+    sizes = OutputSizes()
+    arm = Arm("small", "direct")
+
+    def seen(n_tokens: int, request: ChatRequest, reason: str = "stop", n: int = MIN_SEEN) -> None:
+        usage = Usage(n_calls=1, prompt_tokens=9, completion_tokens=n_tokens)
+        call = CallRecord("small", CallRole.ANSWER, usage, 1, 0.1)
+        for _ in range(n):
+            sizes.observe(arm, request, Answer("4", finish_reason=reason), [call])
+
+    seen(300, asks(), "length")
+    assert sizes.usual_cap(arm) is None
+    seen(100, uncapped(), n=MIN_SEEN - 1)
+    assert sizes.usual_cap(arm) is None
+    seen(100, uncapped(), n=1)
+    assert sizes.usual_cap(arm) == 100
+    seen(100, uncapped(), "length", n=2)
+    assert sizes.usual_cap(arm) == 200
+    seen(90, uncapped(n=3), n=400)
+    assert sizes.usual_cap(arm) == 30
 
 
 async def test_a_request_waits_for_what_others_hold(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ from cost_models.types import Arm
 from policies.types import AnswerKind
 from router.errors import RequestError
 from router.routing.candidates import VOTABLE_KINDS, Offer, offers
+from router.strategies.registry import parse_strategy
 from router.types import Message
 
 if TYPE_CHECKING:
@@ -101,20 +102,26 @@ def test_a_dearer_model_holds_more() -> None:
     [
         pytest.param({"extra": {"tools": [{"type": "function"}]}}, "tool calls", id="tools"),
         pytest.param({"n": 2}, "asks for several", id="n above 1"),
-        pytest.param(
-            {"extra": {"response_format": {"type": "json_object"}}},
-            "response format",
-            id="response format",
-        ),
     ],
 )
 def test_only_the_plain_arm_passes_through_what_a_strategy_cannot_keep(
     asked: dict[str, Any], reason: str
 ) -> None:
-    """Tools, several choices and response formats leave ``direct`` alone in."""
+    """Tools and several choices leave ``direct`` alone in."""
     found = rejected(offers(SEVERAL, asks(answer_kind=AnswerKind.NUMBER, **asked)))
     assert [arm for arm, why in found.items() if why is None] == ["small|direct", "large|direct"]
     assert all(reason in why for why in found.values() if why is not None)
+
+
+def test_a_response_format_leaves_in_what_draws_samples_and_keeps_it() -> None:
+    """A chain of thought would break the format; votes are held among samples that keep it."""
+    form = {"response_format": {"type": "json_object"}}
+    found = rejected(offers(SEVERAL, asks(answer_kind=AnswerKind.JSON, extra=form)))
+    for arm, why in found.items():
+        keeps = parse_strategy(arm.split("|")[1]).needs.formats
+        assert (why is None) == keeps, arm
+        assert keeps or "response format" in str(why)
+    assert {keeps is None for keeps in found.values()} == {True, False}
 
 
 def test_no_tools_given_is_no_reason_to_be_out() -> None:

@@ -16,14 +16,16 @@ from planted import ARMS, LARGE, SMALL, TEXTS, planted
 from cost_models.estimates import Throughput
 from cost_models.types import Arm
 from policies import artifacts
+from policies.derived import Voting
 from policies.difficulty import DifficultyEstimator
 from policies.errors import NoAffordableArmError, PolicyNotReadyError
 from policies.group_relative import Correction, learned_policy
+from policies.recipes import Vote
 from policies.types import AnswerKind
 from policies.utility import UtilityPolicy
 from router.errors import RequestError
 from router.routing.candidates import offers
-from router.routing.chooser import Chooser, ChooserSettings
+from router.routing.chooser import MAX_NAMED, Chooser, ChooserSettings
 from router.routing.service import RoutingService
 from storage.policies import promote_policy, save_policy
 from storage.trials import TrialTerms, end_trial, start_trial
@@ -101,6 +103,25 @@ def decide(chooser: Chooser, **asked: Any) -> Decision:  # noqa: ANN401 - what `
 def reasons(choice: Choice) -> dict[str, str | None]:
     """Why each arm of the plan is out."""
     return {str(candidate.arm): candidate.rejected for candidate in choice.plan().candidates}
+
+
+def test_what_was_left_out_for_a_derived_arm_serves_where_that_is_not_offered(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """Else nothing but the rest would be chosen; what had no price stays left out."""
+    vote = Vote(Arm("small", "cot"), Voting(5))
+    best = UtilityPolicy(0.0, LARGE, epsilon=0.0, left_out=frozenset({LARGE}))
+    manifest = {"unpriced_arms": []}
+    made = artifacts.assemble(fitted.estimator, best, manifest, (vote,))
+    promote(sqlite_ledger, made)
+    for strategies, served in ((("direct", vote.arm.strategy), "small"), (("direct",), "large")):
+        found = catalog(scripted("small"), scripted("large", times=20), strategies=strategies)
+        chooser = new(found)
+        chooser.follow(sqlite_ledger)
+        request = asks(text=HARD)
+        decision = chooser.consider(request, offers(found, request)).decide()
+        assert decision.arm == Arm(served, "direct")
+        assert decision.policy_version.startswith(made.version)
 
 
 # What was predicted reaches the strategy
@@ -647,3 +668,52 @@ def test_a_shadow_is_written_down_and_decides_nothing(
     assert set(made.offered.arms) == {SMALL, LARGE}
     named = asks("small", EASY)
     assert chooser.consider(named, offers(TWO, named)).decide().shadow is None
+
+
+# Policies by their version
+
+
+@pytest.mark.anyio
+async def test_a_request_can_name_any_policy_that_is_kept(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """Whichever is in service; also one that was kept since, and none that was not."""
+    frugal = variant(fitted, shadow_price_per_usd=1e4)
+    promote(sqlite_ledger, fitted)
+    service = RoutingService(TWO, Chooser(TWO, rng=np.random.default_rng(0)), sqlite_ledger)
+    service.chooser.follow(sqlite_ledger)
+    assert list(await service.policies()) == [fitted.version]
+    later = NOW + timedelta(hours=1)
+    data = artifacts.to_bytes(frugal)
+    sqlite_ledger.write(lambda s: save_policy(s, frugal.version, data, {}, later))
+    assert list(await service.policies()) == [frugal.version, fitted.version]
+    for version, expected in ((fitted.version, LARGE), (frugal.version, SMALL), (None, LARGE)):
+        model = "auto" if version is None else f"auto/{version}"
+        made = (await service.plan(asks(model=model, text=HARD))).decision
+        assert made is not None
+        assert made.arm == expected
+        assert made.policy_version == (version or fitted.version)
+    served = await service.answer(asks(model=f"auto/{frugal.version}", text=HARD))
+    assert (served.decision.policy_version, served.model) == (frugal.version, "small")
+    with pytest.raises(RequestError, match="auto/nothing") as unknown:
+        await service.answer(asks(model="auto/nothing"))
+    assert unknown.value.code == "model_not_found"
+
+
+def test_policies_that_were_named_are_kept_ready_up_to_a_bound(
+    sqlite_ledger: Ledger, fitted: FittedPolicy
+) -> None:
+    """The one that was read first goes first, and is read again when it is named again."""
+    chooser = new(TWO)
+    made = [variant(fitted, shadow_price_per_usd=float(i)) for i in range(MAX_NAMED + 1)]
+    for one in made:
+        data = artifacts.to_bytes(one)
+        sqlite_ledger.write(lambda s, v=one.version, d=data: save_policy(s, v, d, {}, NOW))
+        chooser.fetch(sqlite_ledger, one.version)
+    versions = [one.version for one in made]
+    assert [chooser.has(version) for version in versions] == [False] + [True] * MAX_NAMED
+    with pytest.raises(PolicyNotReadyError, match="not ready"):
+        decide(chooser, model=f"auto/{versions[0]}", text=HARD)
+    chooser.fetch(sqlite_ledger, versions[0])
+    named = decide(chooser, model=f"auto/{versions[0]}", text=HARD)
+    assert named.policy_version == versions[0]

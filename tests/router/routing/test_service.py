@@ -252,6 +252,22 @@ async def test_what_is_kept_of_a_query_is_the_operators_choice(sqlite_ledger: Le
 # Failure
 
 
+async def test_an_answer_outlives_a_ledger_that_is_busy_for_a_moment(sqlite_ledger: Ledger) -> None:
+    """It was paid for: the settlement is tried again before its client is told of an error."""
+    serving = service(sqlite_ledger, ["4"])
+    locks = [LedgerBusyError("others keep it locked")]
+
+    @event.listens_for(sqlite_ledger.engine, "before_cursor_execute")
+    def meet_a_lock(*arguments: object) -> None:
+        if locks and str(arguments[2]).startswith("INSERT INTO calls"):
+            raise locks.pop()
+
+    served = await serving.answer(asks())
+    assert locks == []
+    assert only(sqlite_ledger).status is EntryStatus.SETTLED
+    assert stands_at(sqlite_ledger, served.cost_nano_usd)
+
+
 async def test_an_upstream_error_that_cost_nothing_frees_the_hold(ledger: Ledger) -> None:
     """The client reads the error, the ledger keeps it."""
     serving = service(ledger, [ProviderError("small", "no such deployment", status=404)])

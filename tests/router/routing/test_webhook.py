@@ -20,7 +20,8 @@ from cost_models.errors import BudgetFacts
 from router.errors import WebhookError
 from router.routing.chooser import Chooser
 from router.routing.service import RoutingService, ServiceSettings
-from router.routing.webhook import Webhook, event_of, trial_event
+from router.routing.signing import signing_key
+from router.routing.webhook import Event, Webhook, event_of, signature, trial_event
 from storage.alerts import Alert
 from storage.budgets import BudgetStatus
 from storage.engine import create_ledger_engine
@@ -70,6 +71,28 @@ def alert(percent: int = 80) -> Alert:
     """Say that a budget has spent a share of 1000 nano-USD."""
     facts = BudgetFacts("key:a", "day", 1000, percent * 10, 0, NOW)
     return Alert(BudgetStatus(facts, NOW, 0), percent)
+
+
+async def test_a_forecast_is_an_event_of_its_own() -> None:
+    """With what is projected, the same however the projection moves within the window."""
+    status = alert().status
+    event = event_of(Alert(status, 130, 1300))
+    told = json.loads(event.body)
+    assert (told["type"], told["percent"], told["projected_nano_usd"]) == (
+        "budget.forecast",
+        130,
+        1300,
+    )
+    assert event.event_id == event_of(Alert(status, 131, 1310)).event_id
+    assert event.event_id != event_of(Alert(status, 100)).event_id
+
+
+def test_a_secret_in_the_standard_form_is_decoded() -> None:
+    """The example of the specification's libraries; any other text is its own key."""
+    event = Event("msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}')
+    signed = signature(event, 1614265330, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert signing_key(SECRET) == SECRET.encode()
 
 
 async def test_an_event_is_signed_and_the_same_over_retries() -> None:

@@ -14,11 +14,13 @@ from router import answers
 from router.errors import StrategyConfigError
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import ScriptedProvider
-from router.strategies.few_shot import Exemplar, FewShot, load_exemplars
+from router.strategies.few_shot import FewShot, load_exemplars
 from router.types import Message, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from router.types import Exemplar
 
 pytestmark = pytest.mark.anyio
 

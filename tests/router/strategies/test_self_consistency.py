@@ -17,7 +17,8 @@ from policies.types import AnswerKind
 from router.errors import AllowanceExceededError, ProviderError, StrategyConfigError
 from router.providers.metered import Allowance, Meter
 from router.providers.scripted import Reply, ScriptedProvider
-from router.strategies.self_consistency import SelfConsistency, probability_ahead
+from router.strategies.self_consistency import SelfConsistency
+from router.strategies.voting import probability_ahead
 from router.types import Answer, Message, Task
 
 pytestmark = pytest.mark.anyio

@@ -26,6 +26,7 @@ def test_the_registry_knows_each_strategy_by_its_name() -> None:
         "cot",
         "few_shot",
         "self_consistency",
+        "vote",
         "weighted_self_consistency",
         "universal_self_consistency",
         "sample_aggregation",
@@ -80,6 +81,12 @@ def test_a_strategy_without_its_optional_install_says_what_to_install() -> None:
         ),
         ({"self_consistency": {"temperature": 1}}, "self_consistency(samples=5, temperature=1.0)"),
         ("few_shot", "few_shot(n_exemplars=3)"),
+        ("vote", "vote(cot,samples=5)"),
+        ("vote(of='direct()', samples=5, batch=2)", "vote(direct,samples=5,batch=2)"),
+        (
+            {"vote": {"of": {"few_shot": {}}, "stop_at": 0.9}},
+            "vote(few_shot(n_exemplars=3),samples=5,stop_at=0.9)",
+        ),
     ],
 )
 def test_every_form_gives_the_canonical_text(value: object, text: str) -> None:
@@ -110,6 +117,10 @@ def test_every_form_gives_the_canonical_text(value: object, text: str) -> None:
         ("", "does not name a strategy"),
         ("cot(", "does not name a strategy"),
         ("cot(5)", "does not name a strategy"),
+        ("cot(direct)", "no parameter of cot 'of'; it takes none"),
+        ("vote(vote(cot,samples=3))", "drawn of direct, cot or few_shot"),
+        ("vote(kot)", "did you mean 'cot'"),
+        ("vote(cot, direct)", "does not name a strategy"),
         ("self_consistency(**{'samples': 5})", "does not name a strategy"),
         ("self_consistency(samples=__import__('os').getpid())", "does not name a strategy"),
         ("(" * 5000, "does not name a strategy"),

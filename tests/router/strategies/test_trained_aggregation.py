@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cost_models.pricing import Price
-from policies.aggregation import FEATURES, Aggregator
+from policies.aggregation import Aggregator
+from policies.sample_sets import FEATURES
 from policies.types import AnswerKind
 from router.errors import StrategyConfigError
 from router.providers.metered import Allowance, Meter

@@ -1,0 +1,139 @@
+"""The ways that a request can go, each with what it costs: the rows of `test_costs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faults.gateways import COST, USAGE, worst
+from upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CASCADE = "confident_0.8(small/direct > large/direct)"
+CHAT, MESSAGES, RESPONSES = "chat/completions", "messages", "responses"
+TEXT, MAX_TOKENS = "say something", 20
+SAID = "one two three four"
+N_EVENTS = len(SAID.split()) + 3
+"""Words of `SAID`, its finish, its usage, and the end."""
+
+WORST = worst(TEXT, MAX_TOKENS)
+ESTIMATE = -(-(WORST // 1_000 - 2 * MAX_TOKENS) // 3) * 1_000 + -(-len(SAID) // 3) * 2_000
+"""What `SAID` is charged where its usage is not known: a token for three bytes."""
+
+WHOLE = Upstream.Served((SAID,), usage=USAGE)
+BUSY = Upstream.error(503, "overloaded", **{"retry-after": "0"})
+LIMITED = Upstream.error(429, "slow down", **{"retry-after": "0"})
+BROKEN = Upstream.error(500, "broken")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request, what the upstream does, what the client does, and what it costs in nano-USD.
+
+    ``costs`` are those of its calls in the ledger. A client leaves after ``leaves_after`` words,
+    at 0 when the upstream was asked. ``status`` None is for an answer that never comes.
+    """
+
+    replies: tuple[Upstream.Served, ...]
+    costs: tuple[int, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+    path: str = CHAT
+    leaves_after: int | None = None
+    status: int | None = 200
+    in_doubt: bool = False
+    overshoot: int = 0
+
+    def body(self) -> dict[str, Any]:
+        """Give the request in the dialect of its path."""
+        said = [{"role": "user", "content": TEXT}]
+        question: dict[str, Any] = {"messages": said, "max_tokens": MAX_TOKENS}
+        if self.path == RESPONSES:
+            question = {"input": TEXT, "max_output_tokens": MAX_TOKENS}
+        return {"model": "small", "stream": self.stream, **question, **self.fields}
+
+
+def whole(*, stream: bool, **fields: object) -> Iterator[Any]:
+    """Give what does not differ between a stream and a plain answer."""
+    how = "streamed" if stream else "plain"
+    for path in (CHAT, MESSAGES, RESPONSES):
+        yield pytest.param(
+            Case((WHOLE,), (COST,), stream=stream, path=path, **fields),  # type: ignore[arg-type] - by name
+            id=f"{path} {how}",
+        )
+    yield pytest.param(
+        Case((BUSY, LIMITED, WHOLE), (COST,), stream=stream),
+        id=f"turned away twice then answered {how}",
+    )
+    yield pytest.param(
+        Case((BUSY,) * 3, (0,), stream=stream, status=502), id=f"busy all along {how}"
+    )
+    yield pytest.param(Case((BROKEN,), (0,), stream=stream, status=502), id=f"broken {how}")
+    silent = Upstream.Served((SAID,), usage=False)
+    yield pytest.param(Case((silent,), (ESTIMATE,), stream=stream), id=f"no usage reported {how}")
+    greedy = {**USAGE, "completion_tokens": 1_000, "total_tokens": 1_002}
+    cost = 2 * 1_000 + 1_000 * 2_000
+    yield pytest.param(
+        Case(
+            (Upstream.Served((SAID,), usage=greedy),),
+            (cost,),
+            stream=stream,
+            overshoot=cost - WORST,
+        ),
+        id=f"billed above its cap {how}",
+    )
+    left = Upstream.Served((SAID,), usage=USAGE, delay_s=600)
+    yield pytest.param(
+        Case((left,), (WORST,), stream=stream, leaves_after=0, status=None, in_doubt=True),
+        id=f"client gone before the first byte {how}",
+    )
+    cascade = {"model": "auto", "compute": {"strategy": CASCADE}}
+    yield pytest.param(
+        Case((WHOLE, WHOLE), (COST, 20 * COST), cascade, stream=stream), id=f"cascade {how}"
+    )
+    yield pytest.param(
+        Case((BROKEN, WHOLE), (0, 20 * COST), cascade, stream=stream),
+        id=f"cascade whose first stage fails {how}",
+    )
+    yield pytest.param(
+        Case((WHOLE, left), (COST, 20 * WORST), cascade, stream, CHAT, 0, None, in_doubt=True),
+        id=f"client gone in the second stage {how}",
+    )
+
+
+def cut(*, by_client: bool) -> Iterator[Any]:
+    """Give a stream that ends early at every event: the usage is the first that says its cost."""
+    for i in range(N_EVENTS):
+        known = i == N_EVENTS - 1
+        if by_client and known:
+            continue
+        how = {"stall_after": i} if by_client else {"cut_after": i}
+        yield pytest.param(
+            Case(
+                (Upstream.Served((SAID,), usage=USAGE, **how),),
+                (COST if known else WORST,),
+                stream=True,
+                leaves_after=min(i, len(SAID.split())) if by_client else None,
+                in_doubt=not known,
+            ),
+            id=f"{'client gone' if by_client else 'upstream cut'} after {i} of {N_EVENTS} events",
+        )
+
+
+CASES = [
+    *whole(stream=False),
+    *whole(stream=True),
+    *cut(by_client=True),
+    *cut(by_client=False),
+    pytest.param(
+        Case((Upstream.Served(cut_after=0),), (WORST,), status=502, in_doubt=True),
+        id="upstream cut before its answer",
+    ),
+    pytest.param(
+        Case((WHOLE,), (COST,), {"n": 3}),
+        id="three choices of one call cost what is reported",
+    ),
+]
