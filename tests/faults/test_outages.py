@@ -67,7 +67,6 @@ class Load:
                     self.n_without_retry_after += 1
                 await asyncio.sleep(0.02)
 
-
     async def answered(self, phase: str) -> None:
         """Wait a second and a half, and until a phase has as many answers as there are clients."""
         await asyncio.sleep(1.5)
