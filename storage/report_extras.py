@@ -1,4 +1,4 @@
-"""What a report tells beside the facts of its period: policies, alerts, corrections, what is next."""
+"""What a report tells beside the facts of its period: policies, alerts, corrections, what next."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read_extras(session: Session, since: datetime, until: datetime) -> Extras:
     (tokens,) = call_sums(session, sources(session, since, until), ()).values() or ({},)
     return Extras(
         policy=served[-1][0] if served else None,
-        promoted=tuple((version, at) for version, at in served if at >= since),
+        promoted=tuple((version, at) for version, at in served if at is not None and at >= since),
         alerts=_alerts(session, since, until),
         reasoning_tokens=int(tokens.get("reasoning_tokens") or 0),
         output_tokens=int(tokens.get("completion_tokens") or 0),

@@ -1,4 +1,4 @@
-"""``rheostat report --format``: one document of a period, rendered and written where it is wanted."""
+"""``rheostat report --format``: one document of a period, rendered and written to files."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 from datetime import date
+from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from router.reports.errors import extra_needed
+from router.reports.errors import ExtraNeededError
 from router.reports.svg import embedded
 from router.reports.words import NANO, money, percent, signed
 
@@ -60,6 +61,8 @@ SETTINGS: dict[str, Any] = {
 }
 DRAWING = Lock()
 """Settings and salt are the process's, so charts are drawn one at a time."""
+STEPS = 24
+"""Of a line between two arms: a mix of them is straight in USD, and bent on a scale of powers."""
 LEAST_GAP = 0.075
 """Between two labels, as a share of the height."""
 
@@ -75,16 +78,18 @@ def draw(name: str, data: Data, *, literal: bool = False) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise extra_needed("charts", "report") from error
+        msg = "charts"
+        raise ExtraNeededError(msg, "report") from error
     paint, height = CHARTS[name]
-    with DRAWING, mpl.rc_context({**SETTINGS, "svg.hashsalt": name}):
+    with DRAWING, mpl.rc_context(cast("Any", SETTINGS | {"svg.hashsalt": name})):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
         paint(axes, data)
         written = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure)
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     return embedded(
         written.getvalue(), name, data["title"], data["description"], {} if literal else COLOURS
     )
@@ -101,9 +106,12 @@ def burn_up(axes: Axes, data: Data) -> None:
     top = [*spent, 0.0]
     ahead = data["forecast"]
     if ahead:
-        days = [(date.fromisoformat(each["day"]) - first).days + 1 for each in ahead]
-        lows, highs = ([each[key] for each in ahead] for key in ("low_usd", "high_usd"))
-        middles = [each["middle_usd"] for each in ahead]
+        start = (date.fromisoformat(ahead[0]["day"]) - first).days
+        known = spent[at.index(start)] if start in at else 0.0
+        days = [start, *((date.fromisoformat(each["day"]) - first).days + 1 for each in ahead)]
+        lows, middles, highs = (
+            [known, *(each[key] for each in ahead)] for key in ("low_usd", "middle_usd", "high_usd")
+        )
         axes.fill_between(days, lows, highs, color=SKY, alpha=0.45, linewidth=0)
         axes.plot(days, middles, color=BLUE, linewidth=1.6, linestyle=(0, (3, 2)))
         top += highs
@@ -147,12 +155,14 @@ def frontier(axes: Axes, data: Data) -> None:
             alpha=1.0 if on else 0.55,
         )
     line = [point for point in points if point["on_frontier"]]
-    axes.plot(
-        [point["cost_usd"] for point in line],
-        [100 * point["accuracy"] for point in line],
-        color=BLUE,
-        linewidth=1.2,
-    )
+    for start, end in pairwise(line):
+        share = [i / STEPS for i in range(STEPS + 1)]
+        axes.plot(
+            [start["cost_usd"] + s * (end["cost_usd"] - start["cost_usd"]) for s in share],
+            [100 * (start["accuracy"] + s * (end["accuracy"] - start["accuracy"])) for s in share],
+            color=BLUE,
+            linewidth=1.2,
+        )
     labels = [(p["cost_usd"], 100 * p["accuracy"], p["label"]) for p in points if p["on_frontier"]]
     live = data["live"]
     if live is not None:
@@ -169,7 +179,15 @@ def frontier(axes: Axes, data: Data) -> None:
             elinewidth=1.6,
             zorder=5,
         )
-        labels.append((live["cost_usd"], 100 * right["value"], "all answers"))
+        axes.annotate(
+            "all answers",
+            (live["cost_usd"], 100 * right["value"]),
+            xytext=(8, -9),
+            textcoords="offset points",
+            ha="left",
+            va="top",
+            weight="bold",
+        )
     if data["target"] is not None:
         axes.axhline(100 * data["target"], color=ORANGE, linewidth=1.4, linestyle=(0, (5, 2)))
     axes.set_xscale("log")
@@ -227,7 +245,7 @@ def compute(axes: Axes, data: Data) -> None:
     right = axes.secondary_yaxis("right")
     right.set_yticks(
         range(len(parts)),
-        [f"{money(w)}  {percent(p['share'])}" for w, p in zip(widths, parts, strict=True)],
+        [f"{money(w)}, {percent(p['share'])}" for w, p in zip(widths, parts, strict=True)],
     )
     right.tick_params(colors=INK)
     axes.set_ylim(len(parts) - 0.4, -0.6)

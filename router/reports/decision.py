@@ -1,10 +1,13 @@
-"""The one decision that a report asks for: what, what it costs, what it does to quality, by when."""
+"""The one decision that a report asks for: what, its cost, its effect on quality, by when."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 from cost_models.accuracy import Standing
+from cost_models.budgets import zone
 from cost_models.money import NANO_PER_USD
 from cost_models.unit_costs import frontier
 from router.reports.tiles import LIKELY_OVER
@@ -28,7 +31,7 @@ def decision(material: Material, ownership: Plain) -> Plain:
     """Give the decision asked for, and in ``also`` what else stands out, most urgent first."""
     found = [
         told
-        for rule in (_nothing, _worse_than_one_arm, _over_budget, _too_few_right, _ungraded)
+        for rule in (_nothing, _worse_than_one_arm, _over_budget, _too_few_right, _lost, _ungraded)
         if (told := rule(material)) is not None
     ]
     if ownership["status"] == "own":
@@ -105,38 +108,31 @@ def _over_budget(material: Material) -> Told | None:
         return None
     need = forecast.total_usd.value
     excess = need - limit / NANO_PER_USD
-    when, deadline = _run_out(material, forecast.days_left)
+    deadline = _run_out(material, forecast.days_left)
+    by = "" if deadline is None else f" before {deadline}, when it will be spent"
     text = (
-        f"Raise the budget from {nano(limit)} to about {money(_rounded(need))}, or spend "
-        f"{money(excess)} less{_price_of_saving(material, excess)}: at the present rate it is "
-        f"spent {when} ({percent(forecast.over, 0)} likely to be exceeded)."
+        f"Raise the budget from {nano(limit)} to about {money(_rounded(need))}{by}, or spend "
+        f"{money(excess)} less{_price_of_saving(material, excess)}: the forecast is {money(need)}, "
+        f"{percent(forecast.over, 0)} likely to exceed the budget."
     )
     return "over_budget", text, deadline
 
 
-def _run_out(material: Material, days_left: int | None) -> tuple[str, str | None]:
-    from datetime import timedelta  # noqa: PLC0415
-
+def _run_out(material: Material, days_left: int | None) -> str | None:
     if days_left is None:
-        return "by the end", None
-    from cost_models.budgets import zone  # noqa: PLC0415
-
+        return None
     start = material.question.until.astimezone(zone(material.question.time_zone)).date()
-    day = start + timedelta(days=days_left - 1)
-    return f"on {day.isoformat()}", day.isoformat()
+    return (start + timedelta(days=days_left - 1)).isoformat()
 
 
 def _price_of_saving(material: Material, usd: float) -> str:
     """Say about how many right answers a saving costs, by the last step below the policy."""
     each = _each(material)
-    step = _step(material, lambda start, end: each is not None and end <= each, last=True)
+    step = _step(material, lambda end: each is not None and end <= each, last=True)
     if step is None:
         return ""
     fewer = usd / step.usd_per_correct.value
-    return (
-        f", which costs about {count(round(fewer), 'right answer')} at "
-        f"{money(step.usd_per_correct.value)} each"
-    )
+    return f" and get about {count(round(fewer), 'correct answer')} fewer"
 
 
 def _too_few_right(material: Material) -> Told | None:
@@ -156,18 +152,38 @@ def _too_few_right(material: Material) -> Told | None:
         )
         return "below_target", text, None
     each = _each(material)
-    step = _step(material, lambda _start, end: each is None or end > each, last=False)
+    step = _step(material, lambda end: each is None or end > each, last=False)
     n = material.facts.whole.n_answered
     if step is None:
         text += "raise the accuracy the policy is tuned for, or lower the target."
     else:
         cost = missing * n * step.usd_per_correct.value
         text += (
-            f"about {count(round(missing * n), 'more right answer')} would have cost about "
+            f"about {count(round(missing * n), 'more correct answer')} would have cost about "
             f"{money(cost)} at {money(step.usd_per_correct.value)} each; retune for it, or lower "
             "the target."
         )
     return "below_target", text, None
+
+
+def _lost(material: Material) -> Told | None:
+    """Tell of spending more than the largest model asked once, where that is not known to help."""
+    found = material.facts.savings
+    if isinstance(found, Refused) or found.saved_usd.high >= 0:
+        return None
+    difference = found.accuracy_difference
+    if difference is not None and difference.low > 0:
+        return None
+    why = (
+        "whether that bought accuracy cannot be told, as too few of its answers are graded"
+        if difference is None
+        else "and accuracy is not told to be higher for it"
+    )
+    text = (
+        f"Spend is {money(-found.saved_usd.value)} above asking {material.facts.baseline} once for "
+        f"everything; {why}."
+    )
+    return "lost", text, None
 
 
 def _ungraded(material: Material) -> Told | None:
@@ -191,14 +207,13 @@ def _each(material: Material) -> float | None:
     return whole.cost_nano_usd / NANO_PER_USD / whole.n_answered
 
 
-def _step(material: Material, wanted: Callable[[float, float], bool], *, last: bool) -> Step | None:
-    """Give the first or last step of the frontier between costs that are ``wanted``."""
+def _step(material: Material, wanted: Callable[[float], bool], *, last: bool) -> Step | None:
+    """Give the first or last step of the frontier whose end costs what is ``wanted``."""
     costs: dict[str, FrontierPoint] = {point.name: point for point in material.facts.frontier}
     found = [
         step
         for step in material.facts.marginal
-        if wanted(costs[step.start].cost_usd, costs[step.end].cost_usd)
-        and step.usd_per_correct.value > 0
+        if wanted(costs[step.end].cost_usd) and step.usd_per_correct.value > 0
     ]
     if not found:
         return None
@@ -207,8 +222,6 @@ def _step(material: Material, wanted: Callable[[float, float], bool], *, last: b
 
 def _rounded(usd: float) -> float:
     """Round an amount up to two significant digits, a little above."""
-    from math import ceil, floor, log10  # noqa: PLC0415
-
     if usd <= 0:
         return 0.0
     unit = 10.0 ** (floor(log10(usd)) - 1)

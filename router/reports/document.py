@@ -38,28 +38,38 @@ SNAPSHOT_DIGITS = 12
 DEFINITIONS = (
     (
         "Spent",
-        "Everything charged for answers begun in the period: failed calls, discarded samples, "
-        "judges and verifiers too. What is in doubt counts at its worst case.",
+        (
+            "Everything charged for answers begun in the period: failed calls, discarded samples, "
+            "judges and verifiers too. What is in doubt counts at its worst case."
+        ),
     ),
     (
         "Correct answer",
-        "Answers given, times the accuracy of the graded ones, each weighed by how likely it was "
-        "to be graded.",
+        (
+            "Answers given, times the accuracy of graded ones, each weighed by how likely it was "
+            "to be graded."
+        ),
     ),
     (
         "Saved",
-        "What every question would have cost if asked once of the largest model at that day's "
-        "price, less what was spent. Below zero it is a loss. Measured on random picks.",
+        (
+            "What every question would have cost if asked once of the largest model at that day's "
+            "price, less what was spent. Below zero it is a loss. Measured on random picks."
+        ),
     ),
     (
         "Interval",
-        "95 %: of a hundred such intervals about 95 hold the truth. Bars in the charts are the "
-        "same.",
+        (
+            "95 %: of a hundred such intervals about 95 hold the truth. Bars in the charts are the "
+            "same."
+        ),
     ),
     (
         "Status",
-        "On track; watch: the data do not decide, or it is near its bound; breach; not enough "
-        "data: nothing is claimed.",
+        (
+            "On track; watch: the data do not decide, or it is near its bound; breach; not enough "
+            "data: nothing is claimed."
+        ),
     ),
 )
 

@@ -9,6 +9,8 @@ class ReportError(ConfigError):
     """A report cannot be made as it was asked for."""
 
 
-def extra_needed(what: str, extra: str) -> ReportError:
-    """Say which extra brings what a report lacks."""
-    return ReportError(f"{what} need the extra {extra!r}: pip install 'rheostat[{extra}]'")
+class ExtraNeededError(ReportError):
+    """A part of a report needs libraries that come with an extra."""
+
+    def __init__(self, part: str, extra: str) -> None:
+        super().__init__(f"{part} need the extra {extra!r}: pip install 'rheostat[{extra}]'")

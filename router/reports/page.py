@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.reports.charts import draw
-from router.reports.errors import extra_needed
+from router.reports.errors import ExtraNeededError
 from router.reports.words import money, money_range, nano, percent, share_range, signed
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def report_page(document: Mapping[str, Any], *, for_print: bool = False) -> str:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - an extra
         from markupsafe import Markup  # noqa: PLC0415 - comes with it
     except ModuleNotFoundError as error:
-        raise extra_needed("pages", "report") from error
+        msg = "pages"
+        raise ExtraNeededError(msg, "report") from error
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

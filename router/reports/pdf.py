@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from router.reports.errors import ReportError, extra_needed
+from router.reports.errors import ExtraNeededError, ReportError
 from router.reports.page import report_page
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ def report_pdf(document: Mapping[str, Any]) -> bytes:
     try:
         from weasyprint import HTML  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise extra_needed("prints", "pdf") from error
+        msg = "prints"
+        raise ExtraNeededError(msg, "pdf") from error
     except OSError as error:
         msg = (
             f"prints need the library Pango of the system ({error}); install it, or print the "

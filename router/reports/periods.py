@@ -1,4 +1,4 @@
-"""Periods by name: ``2026``, ``2026-Q4``, ``2026-10``, ``2026-W40``, ``2026-10-07``, ``last-month``."""
+"""Periods by name: ``2026``, ``2026-Q4``, ``2026-10``, ``2026-W40``, ``last-month``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class ReportPeriod:
-    """The time [``since``, ``end``), in UTC, that a report is about; ``kind`` None is a free one."""
+    """The time [``since``, ``end``), in UTC, of a report; ``kind`` None is a free one."""
 
     name: str
     kind: str | None

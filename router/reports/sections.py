@@ -47,13 +47,9 @@ def burn_up(material: Material) -> Plain:
     ahead: list[Plain] = []
     if found is not None and not isinstance(found, Refused) and found.daily:
         today = question.until.astimezone(tz).date()
-        start = (facts.whole.cost_nano_usd or 0) / NANO_PER_USD
-        start -= sum(d.cost_nano_usd for d in facts.days if d.day == today) / NANO_PER_USD
-        middles = accumulate(found.daily)
-        for i, (middle, (low, high)) in enumerate(zip(middles, found.fan, strict=True)):
+        for i, (low, middle, high) in enumerate(found.fan):
             day = (today + timedelta(days=i)).isoformat()
-            value = {"low_usd": low, "middle_usd": start + middle, "high_usd": high}
-            ahead.append({"day": day, **value})
+            ahead.append({"day": day, "low_usd": low, "middle_usd": middle, "high_usd": high})
     limit = material.limit_nano_usd
     told = f"Spent {nano(facts.whole.cost_nano_usd)} by the end of {count(len(sums), 'day')}. "
     told += "No budget covers exactly this period." if limit is None else f"Limit {nano(limit)}."
@@ -87,8 +83,10 @@ def burn_up(material: Material) -> Plain:
                     each["day"],
                     "",
                     "",
-                    f"{money(each['middle_usd'])} "
-                    f"({money(each['low_usd'])} to {money(each['high_usd'])})",
+                    (
+                        f"{money(each['middle_usd'])} "
+                        f"({money(each['low_usd'])} to {money(each['high_usd'])})"
+                    ),
                 ]
                 for each in ahead
             ],
@@ -104,7 +102,7 @@ def frontier_chart(material: Material) -> Plain:
     if whole.accuracy is not None and whole.cost_nano_usd and whole.n_answered:
         each = whole.cost_nano_usd / NANO_PER_USD / whole.n_answered
         live = {"cost_usd": each, "accuracy": whole.accuracy.to_dict()}
-    points = [
+    points: list[Plain] = [
         {
             "name": point.name,
             "label": short_name(point.name),
@@ -124,7 +122,7 @@ def frontier_chart(material: Material) -> Plain:
             "usd_per_correct": step.usd_per_correct.to_dict(),
             "text": (
                 f"from {short_name(step.start)} to {short_name(step.end)}: "
-                f"{money(step.usd_per_correct.value)} for each more right answer "
+                f"{money(step.usd_per_correct.value)} for each more correct answer "
                 f"({money_range(step.usd_per_correct.to_dict())})"
             ),
         }
@@ -160,7 +158,7 @@ def frontier_chart(material: Material) -> Plain:
 def change_chart(material: Material) -> Plain:
     """Give the bridge from the earlier time to this one; parts of 0 stay out of the picture."""
     change, (since, until) = material.change, material.question.earlier
-    parts = [
+    parts: list[Plain] = [
         {"name": CHANGES[name], "key": name, "nano_usd": amount}
         for name, amount in change.parts.items()
         if amount
@@ -194,7 +192,7 @@ def compute_chart(material: Material) -> Plain:
     """Give what the spend was for, and how much of the output was reasoning."""
     split = material.facts.compute
     whole = sum(split.values())
-    parts = [
+    parts: list[Plain] = [
         {"name": name, "nano_usd": amount, "share": amount / whole}
         for name, amount in sorted(split.items(), key=lambda item: (-item[1], item[0]))
     ]

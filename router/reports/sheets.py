@@ -1,4 +1,4 @@
-"""The report as a table for a spreadsheet: one figure a row, nothing that a spreadsheet would run."""
+"""The report as a table for a spreadsheet: one figure a row, and nothing that one would run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def safe_cell(value: object) -> object:
-    """Give a value as it may stand in a cell: text that a spreadsheet takes for a formula is quoted.
+    """Give a value as it may stand in a cell: text that would be taken for a formula is quoted.
 
     Numbers stay numbers, also below 0; None is empty. See OWASP, CSV injection.
     """

@@ -1,11 +1,10 @@
-"""The five figures at the top of a report, each with its interval, its status, and what it means."""
+"""The five figures at the top of a report, each with its interval, status and meaning."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from cost_models.accuracy import Standing
-from cost_models.money import NANO_PER_USD
 from router.reports.words import (
     count,
     money,
@@ -14,7 +13,6 @@ from router.reports.words import (
     percent,
     points,
     share_range,
-    signed,
 )
 from storage.measured import Refused
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
 LIKELY_OVER = 0.5
 MAYBE_OVER = 0.2
+INTERVAL = "95% interval"
 AHEAD = 0.1
 """Share of a limit that spend may be ahead of time before that is told."""
 
@@ -68,7 +67,7 @@ def correct_tile(material: Material) -> Plain:
     if found is None:
         told = f"{_graded(material)}; 30 are needed"
         return _tile(name, title, None, told, Standing.NOT_ENOUGH_DATA)
-    told = f"between {money_range(found.to_dict())}"
+    told = f"{INTERVAL} {money_range(found.to_dict())}"
     standing = Standing.ON_TRACK
     if before is None:
         told += "; not known for the time before"
@@ -89,11 +88,12 @@ def saved_tile(material: Material) -> Plain:
         told = f"cannot be told: {found.reason}"
         return _tile("saved", "Saved", None, told, Standing.NOT_ENOUGH_DATA)
     saved, share = found.saved_usd, found.saved_share
-    title = "Saved" if saved.value >= 0 else "Lost"
+    title, word, sign = ("Saved", "less", 1.0) if saved.value >= 0 else ("Lost", "more", -1.0)
+    ends = sorted((sign * saved.low, sign * saved.high))
     told = (
-        f"{percent(share.value)} ({share_range(share.to_dict())}), or between "
-        f"{signed(saved.low)} and {signed(saved.high)}, against every question once by "
-        f"{_model(str(facts.baseline))}; {_difference(found)}"
+        f"{percent(abs(share.value))} {word} than every question once by "
+        f"{_model(str(facts.baseline))} would have cost ({INTERVAL} {money(ends[0])} to "
+        f"{money(ends[1])}); {_difference(found)}"
     )
     if not found.measured:
         told = "estimated, not measured: " + told
@@ -101,9 +101,10 @@ def saved_tile(material: Material) -> Plain:
     if below and saved.value >= 0:
         title = "Cheaper, but below target"
     standing = Standing.ON_TRACK if saved.low > 0 and not below else Standing.WATCH
-    if saved.high < 0:
+    better = found.accuracy_difference is not None and found.accuracy_difference.low > 0
+    if saved.high < 0 and not better:
         standing = Standing.BREACH
-    tile = _tile("saved", title, signed(saved.value), told, standing)
+    tile = _tile("saved", title, money(abs(saved.value)), told, standing)
     return {**tile, "measured": found.measured}
 
 
@@ -113,7 +114,7 @@ def accuracy_tile(material: Material) -> Plain:
     if found is None:
         told = f"{_graded(material)}; 30 are needed"
         return _tile("accuracy", "Accuracy", None, told, Standing.NOT_ENOUGH_DATA)
-    told = f"between {share_range(found.to_dict())}, from {count(found.n, 'graded answer')}; "
+    told = f"{INTERVAL} {share_range(found.to_dict())}, from {count(found.n, 'graded answer')}; "
     told += "no target is set" if target is None else f"the target is {percent(target)}"
     standing = None if target is None else _standing(material)
     return _tile("accuracy", "Accuracy", percent(found.value), told, standing)
@@ -128,7 +129,7 @@ def forecast_tile(material: Material) -> Plain:
     if found is None or isinstance(found, Refused):
         reason = "" if found is None else found.reason
         return _tile("forecast", title, None, f"no forecast: {reason}", Standing.NOT_ENOUGH_DATA)
-    told = f"between {money_range(found.total_usd.to_dict())}; {_backtest(found)}"
+    told = f"{INTERVAL} {money_range(found.total_usd.to_dict())}; {_backtest(found)}"
     standing = Standing.NOT_ENOUGH_DATA
     if found.over is None or limit is None:
         told += "; there is no budget to hold it against"
@@ -167,7 +168,7 @@ def _difference(found: Savings) -> str:
     if difference is None:
         return "too few grades to compare its accuracy"
     return (
-        f"accuracy is {points(difference.value)} from its own "
+        f"accuracy is {points(difference.value)} against it "
         f"({points(difference.low)} to {points(difference.high)})"
     )
 
@@ -182,8 +183,3 @@ def _backtest(found: Forecast) -> str:
 
 def _model(arm: str) -> str:
     return arm.partition("|")[0]
-
-
-def spent_usd(material: Material) -> float:
-    """What was spent, USD; 0 where nothing is known."""
-    return (material.facts.whole.cost_nano_usd or 0) / NANO_PER_USD

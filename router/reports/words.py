@@ -32,7 +32,7 @@ def signed(usd: float) -> str:
 
 
 def nano(amount: int | None) -> str:
-    """Whole nano-USD as money."""
+    """Write whole nano-USD as money."""
     return money(None if amount is None else amount / NANO)
 
 
@@ -42,7 +42,7 @@ def percent(share: float | None, places: int = 1) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares: ``-1.2 points``."""
+    """Write a difference of two shares: ``-1.2 points``."""
     return f"{100 * difference:+.1f} points"
 
 
