@@ -36,9 +36,10 @@ class Forecast:
 
     ``daily`` are the middle values of the days to come, and ``fan`` what is spent by the end of
     each in all: the interval's low end, the middle, and its high end. ``over`` is the probability
-    that ``limit`` is exceeded and ``days_left`` after how many whole days the middle path exceeds it; None without
-    a limit or where it does not. ``backtest_error`` is by how much the forecast of the last
-    ``backtest_days`` days, made before them, was off, as a share; None with too few days before.
+    that ``limit`` is exceeded and ``days_left`` after how many whole days the middle path
+    exceeds it; None without a limit or where it does not. ``backtest_error`` is by how much the
+    forecast of the last ``backtest_days`` days, made before them, was off, as a share; None
+    with too few days before.
     """
 
     total_usd: Estimate

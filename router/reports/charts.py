@@ -70,7 +70,8 @@ LEAST_GAP = 0.075
 def draw(name: str, data: Data, *, literal: bool = False) -> str:
     """Draw the chart called ``name`` (a key of `CHARTS`) as one SVG element.
 
-    With ``literal`` its colours are fixed; otherwise they are variables of the page. ReportError
+    With ``literal`` its colours are fixed and its letters drawn; otherwise colours are variables of
+    the page and letters its own. ReportError
     where the drawing library is not installed.
     """
     try:
@@ -81,7 +82,8 @@ def draw(name: str, data: Data, *, literal: bool = False) -> str:
         msg = "charts"
         raise ExtraNeededError(msg, "report") from error
     paint, height = CHARTS[name]
-    with DRAWING, mpl.rc_context(cast("Any", SETTINGS | {"svg.hashsalt": name})):
+    settings = SETTINGS | {"svg.hashsalt": name, "svg.fonttype": "path" if literal else "none"}
+    with DRAWING, mpl.rc_context(cast("Any", settings)):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()

@@ -10,6 +10,7 @@ from cost_models.accuracy import Standing
 from cost_models.budgets import zone
 from cost_models.money import NANO_PER_USD
 from cost_models.unit_costs import frontier
+from router.reports.sections import short_name
 from router.reports.tiles import LIKELY_OVER
 from router.reports.words import count, money, nano, percent, points
 from storage.measured import Refused
@@ -83,7 +84,7 @@ def _worse_than_one_arm(material: Material) -> Told | None:
     best = max(better, key=lambda point: (point.accuracy, -point.cost_usd))
     share = 1.0 - best.cost_usd / each
     text = (
-        f"Retrain or replace the policy: {best.name} alone is right {percent(best.accuracy)} of "
+        f"Retrain or replace the policy: {short_name(best.name)} alone is right {percent(best.accuracy)} of "
         f"the time at {money(best.cost_usd)} a question, the policy {percent(right.value)} at "
         f"{money(each)}. Per question that is {percent(share, 0)} less money and "
         f"{points(best.accuracy - right.value)} of accuracy. `rheostat retrain` fits a new one."
@@ -132,7 +133,7 @@ def _price_of_saving(material: Material, usd: float) -> str:
     if step is None:
         return ""
     fewer = usd / step.usd_per_correct.value
-    return f" and get about {count(round(fewer), 'correct answer')} fewer"
+    return f", giving up about {count(round(fewer), 'correct answer')}"
 
 
 def _too_few_right(material: Material) -> Told | None:
@@ -147,7 +148,7 @@ def _too_few_right(material: Material) -> Told | None:
     text = f"Accuracy is {percent(right.value)}, below its target of {percent(target)}: "
     if best is not None and best.accuracy < target:
         text += (
-            f"no measured arm reaches it (best is {best.name}, {percent(best.accuracy)}); add a "
+            f"no measured arm reaches it (best is {short_name(best.name)}, {percent(best.accuracy)}); add a "
             "stronger one or lower the target."
         )
         return "below_target", text, None
@@ -180,7 +181,7 @@ def _lost(material: Material) -> Told | None:
         else "and accuracy is not told to be higher for it"
     )
     text = (
-        f"Spend is {money(-found.saved_usd.value)} above asking {material.facts.baseline} once for "
+        f"Spend is {money(-found.saved_usd.value)} above asking {short_name(str(material.facts.baseline))} once for "
         f"everything; {why}."
     )
     return "lost", text, None

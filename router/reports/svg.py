@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "{http://www.w3.org/1999/xlink}href"
-FONT = re.compile(r"font: (?P<size>[0-9.]+)px [^;]*")
-WEIGHT = re.compile(r"font: (?P<weight>bold|[0-9]{3}) (?P<size>[0-9.]+)px [^;]*")
+FONT = re.compile(r"font-family: [^;]*; ")
+SHORT_FONT = re.compile(r"font: (?:(?P<weight>bold|[0-9]{3}) )?(?P<size>[0-9.]+)px [^;]*")
+UNTURNED = re.compile(r"rotate\(-?0 [^)]*\)")
 REFERENCE = re.compile(r"#(?P<name>[A-Za-z_][\w.-]*)")
 
 
@@ -65,17 +66,24 @@ def _rename(element: ET.Element, name: str, kept: set[str]) -> None:
     target = element.attrib.pop(XLINK, None)
     if target is not None:
         element.set("href", f"#{name}-{target[1:]}")
+    if UNTURNED.fullmatch(element.get("transform", "")):
+        del element.attrib["transform"]
     for key, value in element.attrib.items():
         if "url(#" in value:
             element.set(key, value.replace("url(#", f"url(#{name}-"))
 
 
 def _styled(style: str, colours: dict[str, str]) -> str:
-    style = WEIGHT.sub(r"font-weight: \g<weight>; font-size: \g<size>px", style)
-    style = FONT.sub(r"font-size: \g<size>px", style)
+    """Take the font's name away, so that the page's counts, and name the colours."""
+    style = FONT.sub("", SHORT_FONT.sub(_sized, style))
     for literal, variable in colours.items():
         style = style.replace(literal, f"var(--{variable}, {literal})")
     return style
+
+
+def _sized(font: re.Match[str]) -> str:
+    weight = f"font-weight: {font['weight']}; " if font["weight"] else ""
+    return f"{weight}font-size: {font['size']}px"
 
 
 def _describe(root: ET.Element, name: str, title: str, description: str) -> None:
