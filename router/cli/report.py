@@ -14,7 +14,7 @@ import typer
 from cost_models.money import NANO_PER_USD, format_usd
 from router.cli.console import console, errors_shown, fail, plain_table, usd
 from router.cli.facts import Wanted, earlier_period, facts_and_change, in_zone, show_facts
-from router.cli.report_files import FileRequest, Format, parse_formats, run_report
+from router.cli.report_files import FileRequest, Format, names_two, parse_formats, run_report
 
 if TYPE_CHECKING:
     from router.gateway.config import Config
@@ -87,7 +87,8 @@ def report(
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
     wanted = parse_formats(formats)
-    if period is not None or wanted != (Format.TERMINAL,) or as_of or scenario or fail_on:
+    named = period is not None or (compare is not None and names_two(compare))
+    if named or wanted != (Format.TERMINAL,) or as_of or scenario or fail_on or output:
         from router.cli.build import utc_now
 
         if by is not None or forecast_to is not None or as_json:

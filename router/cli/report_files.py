@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_GATE = 3
 EXIT_UNDECIDED = 4
-HOUR = timedelta(hours=1)
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 INSTANT = timedelta(microseconds=1)
 
 
@@ -64,6 +65,12 @@ def parse_formats(text: str) -> tuple[Format, ...]:
     except ValueError:
         names = ", ".join(each.value for each in Format)
         fail(f"--format takes {names}, separated by commas, got {text!r}")
+
+
+def names_two(compare: str) -> bool:
+    """Whether ``--compare`` names two periods, and not the dates that bound one."""
+    parts = compare.split("..")
+    return len(parts) == 2 and not any(DATE.match(part) for part in parts)  # noqa: PLR2004
 
 
 def write_report(asked: FileRequest, now: datetime) -> None:
@@ -118,11 +125,11 @@ def _periods(
     asked: FileRequest, now: datetime
 ) -> tuple[ReportPeriod, tuple[datetime, datetime] | None]:
     """Give the period and what it is compared with, None for the one before it."""
-    from router.reports.periods import FORMS, ReportPeriod, named_period
+    from router.reports.periods import ReportPeriod, named_period
 
     tz = _zone(asked.time_zone)
     names = [] if asked.compare is None else asked.compare.split("..")
-    if len(names) == 2 and not all(FORMS["day"].fullmatch(name[:10]) for name in names):  # noqa: PLR2004
+    if asked.compare is not None and names_two(asked.compare):
         old, new = (named_period(name, tz, now) for name in names)
         if asked.period is not None or asked.since is not None or asked.until is not None:
             fail("--compare A..B names the period itself: leave out --period, --since and --until")
@@ -207,7 +214,7 @@ def _write(document: Mapping[str, Any], form: Format, asked: FileRequest) -> Non
         return
     content = _rendered(document, form)
     if asked.output is None:
-        sys.stdout.write(content.decode("utf-8"))
+        sys.stdout.buffer.write(content)
         return
     many = len([each for each in asked.formats if each is not Format.TERMINAL]) > 1
     path = asked.output.with_suffix(f".{form.value}") if many else asked.output

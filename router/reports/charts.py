@@ -225,17 +225,9 @@ def change(axes: Axes, data: Data) -> None:
     span = max(reach) - min(reach) or 1.0
     axes.set_xlim(min(reach) - 0.02 * span, max(reach) + 0.02 * span)
     told = [money(ends[0]), *(signed(step["nano_usd"] / NANO) for step in steps), money(ends[1])]
-    axes.set_yticks(range(len(names)), names)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(names)), told)
-    right.tick_params(colors=INK)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    right.spines["right"].set_visible(False)
+    _name_bars(axes, names, told)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.axvline(0, color=MUTED, linewidth=0.8)
-    axes.set_xticks([])
-    axes.tick_params(axis="y", colors=INK)
 
 
 def compute(axes: Axes, data: Data) -> None:
@@ -243,20 +235,13 @@ def compute(axes: Axes, data: Data) -> None:
     parts = data["parts"]
     widths = [part["nano_usd"] / NANO for part in parts]
     axes.barh(range(len(parts)), widths, color=BLUE, height=0.6)
-    axes.set_yticks(range(len(parts)), [part["name"] for part in parts])
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(
-        range(len(parts)),
-        [f"{money(w)}, {percent(p['share'])}" for w, p in zip(widths, parts, strict=True)],
-    )
-    right.tick_params(colors=INK)
+    told = [
+        f"{money(width)}, {percent(part['share'])}"
+        for width, part in zip(widths, parts, strict=True)
+    ]
+    _name_bars(axes, [part["name"] for part in parts], told)
     axes.set_ylim(len(parts) - 0.4, -0.6)
     axes.set_xlim(0, max(widths, default=0.0) * 1.02 or 1.0)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    right.spines["right"].set_visible(False)
-    axes.set_xticks([])
-    axes.tick_params(axis="y", colors=INK)
 
 
 CHARTS: dict[str, tuple[Callable[[Axes, Data], None], float]] = {
@@ -265,6 +250,20 @@ CHARTS: dict[str, tuple[Callable[[Axes, Data], None], float]] = {
     "change": (change, TALL),
     "compute": (compute, 2.1),
 }
+
+
+def _name_bars(axes: Axes, names: Sequence[str], told: Sequence[str]) -> None:
+    """Write a name to the left and a figure to the right of each bar; nothing else is needed."""
+    axes.set_yticks(range(len(names)), names)
+    right = axes.secondary_yaxis("right")
+    right.patch.set_visible(False)
+    right.set_yticks(range(len(names)), told)
+    right.tick_params(colors=INK)
+    right.spines["right"].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.set_xticks([])
+    axes.tick_params(axis="y", colors=INK)
 
 
 def _label(axes: Axes, x: float, y: float, text: str, side: str) -> None:

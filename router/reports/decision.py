@@ -16,8 +16,6 @@ from router.reports.words import count, money, nano, percent, points
 from storage.measured import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cost_models.unit_costs import FrontierPoint, Step
     from router.reports.reading import Material
 
@@ -82,9 +80,10 @@ def _worse_than_one_arm(material: Material) -> Told | None:
     if not better:
         return None
     best = max(better, key=lambda point: (point.accuracy, -point.cost_usd))
+    name = short_name(best.name)
     share = 1.0 - best.cost_usd / each
     text = (
-        f"Retrain or replace the policy: {short_name(best.name)} alone is right {percent(best.accuracy)} of "
+        f"Retrain or replace the policy: {name} alone is right {percent(best.accuracy)} of "
         f"the time at {money(best.cost_usd)} a question, the policy {percent(right.value)} at "
         f"{money(each)}. Per question that is {percent(share, 0)} less money and "
         f"{points(best.accuracy - right.value)} of accuracy. `rheostat retrain` fits a new one."
@@ -93,30 +92,43 @@ def _worse_than_one_arm(material: Material) -> Told | None:
 
 
 def _over_budget(material: Material) -> Told | None:
-    limit, forecast = material.limit_nano_usd, material.facts.forecast
-    spent = material.facts.whole.cost_nano_usd
-    if material.question.over:
-        limit, forecast = material.coming_limit_nano_usd, material.coming
-        spent = 0
-    if not limit or spent is None:
+    """Tell of a budget that is spent or likely will be; of the next one's, once this is over."""
+    question, spent = material.question, material.facts.whole.cost_nano_usd
+    over = question.over
+    limit = material.coming_limit_nano_usd if over else material.limit_nano_usd
+    forecast = material.coming if over else material.facts.forecast
+    if spent is None:
         return None
-    if forecast is None or isinstance(forecast, Refused):
-        if spent <= limit:
-            return None
-        text = f"The budget of {nano(limit)} is spent ({nano(spent)}): raise it or stop spending."
-        return "over_budget", text, None
-    if forecast.over is None or (forecast.over < LIKELY_OVER and spent <= limit):
-        return None
+    if not limit or forecast is None or isinstance(forecast, Refused) or forecast.over is None:
+        return _overspent(material, spent)
+    if forecast.over < LIKELY_OVER:
+        return _overspent(material, spent)
     need = forecast.total_usd.value
-    excess = need - limit / NANO_PER_USD
+    excess = max(0.0, need - limit / NANO_PER_USD)
     deadline = _run_out(material, forecast.days_left)
     by = "" if deadline is None else f" before {deadline}, when it will be spent"
+    whose = f"the budget of {_next_name(material)}" if over else "the budget"
     text = (
-        f"Raise the budget from {nano(limit)} to about {money(_rounded(need))}{by}, or spend "
+        f"Raise {whose} from {nano(limit)} to about {money(_rounded(need))}{by}, or spend "
         f"{money(excess)} less{_price_of_saving(material, excess)}: the forecast is {money(need)}, "
         f"{percent(forecast.over, 0)} likely to exceed the budget."
     )
     return "over_budget", text, deadline
+
+
+def _overspent(material: Material, spent: int) -> Told | None:
+    """Tell of a limit that is exceeded already."""
+    limit = material.limit_nano_usd
+    if not limit or spent <= limit:
+        return None
+    over = material.question.over
+    then = "look below for why" if over else "raise it, or stop what can wait"
+    text = f"The budget of {nano(limit)} is exceeded by {nano(spent - limit)}: {then}."
+    return "over_budget", text, None
+
+
+def _next_name(material: Material) -> str:
+    return material.question.period.later(zone(material.question.time_zone)).name
 
 
 def _run_out(material: Material, days_left: int | None) -> str | None:
@@ -127,12 +139,17 @@ def _run_out(material: Material, days_left: int | None) -> str | None:
 
 
 def _price_of_saving(material: Material, usd: float) -> str:
-    """Say about how many right answers a saving costs, by the last step below the policy."""
-    each = _each(material)
-    step = _step(material, lambda end: each is not None and end <= each, last=True)
+    """Say about how many correct answers a saving costs, along the frontier's step at the policy.
+
+    Nothing where the step does not reach so far down.
+    """
+    step = _step(material)
     if step is None:
         return ""
     fewer = usd / step.usd_per_correct.value
+    right = material.facts.whole.accuracy
+    if right is None or fewer > right.value * material.facts.whole.n_answered:
+        return ""
     return f", giving up about {count(round(fewer), 'correct answer')}"
 
 
@@ -148,12 +165,11 @@ def _too_few_right(material: Material) -> Told | None:
     text = f"Accuracy is {percent(right.value)}, below its target of {percent(target)}: "
     if best is not None and best.accuracy < target:
         text += (
-            f"no measured arm reaches it (best is {short_name(best.name)}, {percent(best.accuracy)}); add a "
-            "stronger one or lower the target."
+            f"no measured arm reaches it (best is {short_name(best.name)}, "
+            f"{percent(best.accuracy)}); add a stronger one or lower the target."
         )
         return "below_target", text, None
-    each = _each(material)
-    step = _step(material, lambda end: each is None or end > each, last=False)
+    step = _step(material)
     n = material.facts.whole.n_answered
     if step is None:
         text += "raise the accuracy the policy is tuned for, or lower the target."
@@ -181,8 +197,8 @@ def _lost(material: Material) -> Told | None:
         else "and accuracy is not told to be higher for it"
     )
     text = (
-        f"Spend is {money(-found.saved_usd.value)} above asking {short_name(str(material.facts.baseline))} once for "
-        f"everything; {why}."
+        f"Spend is {money(-found.saved_usd.value)} above asking "
+        f"{short_name(str(material.facts.baseline))} once for everything; {why}."
     )
     return "lost", text, None
 
@@ -208,17 +224,15 @@ def _each(material: Material) -> float | None:
     return whole.cost_nano_usd / NANO_PER_USD / whole.n_answered
 
 
-def _step(material: Material, wanted: Callable[[float], bool], *, last: bool) -> Step | None:
-    """Give the first or last step of the frontier whose end costs what is ``wanted``."""
+def _step(material: Material) -> Step | None:
+    """Give the step of the frontier that spans what an answer costs now; None beside it."""
+    each = _each(material)
     costs: dict[str, FrontierPoint] = {point.name: point for point in material.facts.frontier}
-    found = [
-        step
-        for step in material.facts.marginal
-        if wanted(costs[step.end].cost_usd) and step.usd_per_correct.value > 0
-    ]
-    if not found:
-        return None
-    return found[-1] if last else found[0]
+    for step in material.facts.marginal:
+        spans = each is not None and costs[step.start].cost_usd <= each < costs[step.end].cost_usd
+        if spans and step.usd_per_correct.value > 0:
+            return step
+    return None
 
 
 def _rounded(usd: float) -> float:

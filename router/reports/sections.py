@@ -12,6 +12,7 @@ from cost_models.money import NANO_PER_USD
 from cost_models.unit_costs import frontier
 from router.reports.words import count, money, money_range, nano, percent, signed
 from storage.measured import Refused
+from storage.rollups import LOST
 from storage.slices import UNTAGGED, Slice
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST_DRIVERS = 5
 MOST_EVENTS = 12
 DAYS_PER_MONTH = 30.4
+ROLES = {LOST: "left by a crash"}
 CHANGES = {
     "volume": "more or fewer questions",
     "questions": "harder or easier questions",
@@ -58,7 +60,7 @@ def burn_up(material: Material) -> Plain:
     return {
         "title": "Spend since the start of the period",
         "description": told,
-        "empty": None if facts.days else "nothing was spent in this period",
+        "empty": "no cost is known in this period" if facts.whole.cost_nano_usd is None else None,
         "first": first.isoformat(),
         "last": last.isoformat(),
         "days": [day.day.isoformat() for day in facts.days],
@@ -193,7 +195,7 @@ def compute_chart(material: Material) -> Plain:
     split = material.facts.compute
     whole = sum(split.values())
     parts: list[Plain] = [
-        {"name": name, "nano_usd": amount, "share": amount / whole}
+        {"name": ROLES.get(name, name), "nano_usd": amount, "share": amount / whole}
         for name, amount in sorted(split.items(), key=lambda item: (-item[1], item[0]))
     ]
     extras = material.extras

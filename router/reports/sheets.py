@@ -28,9 +28,9 @@ def safe_cell(value: object) -> object:
 
 
 def report_csv(document: Mapping[str, Any]) -> str:
-    """Give a report as CSV with `COLUMNS`; amounts in whole nano-USD where they are exact."""
+    """Give a report as CSV (RFC 4180) with `COLUMNS`; amounts in whole nano-USD where they are exact."""
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
+    writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for row in _rows(document):
         writer.writerow([safe_cell(cell) for cell in row])

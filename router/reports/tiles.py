@@ -51,7 +51,8 @@ def spend_tile(material: Material) -> Plain:
         told = "the organisation has no budget for exactly this period"
         return _tile("spent", "Spent", nano(spent), told, Standing.NOT_ENOUGH_DATA)
     used = spent / limit
-    told = f"{percent(used)} of the budget of {nano(limit)}; {percent(elapsed)} of the time is over"
+    time = "the period is over" if elapsed >= 1 else f"{percent(elapsed)} of the time is over"
+    told = f"{percent(used)} of the budget of {nano(limit)}; {time}"
     standing = Standing.ON_TRACK
     if spent > limit:
         standing = Standing.BREACH
