@@ -23,8 +23,8 @@ FLAGS = (
     "--enable-logging=stderr",
     "--log-level=0",
 )
-MEASURE = """<!DOCTYPE html><body style="margin:0"><iframe id="page" style="border:0;width:{width}px;
-height:2000px" srcdoc="{page}"></iframe><script>onload = () => {{
+MEASURE = """<!DOCTYPE html><body style="margin:0"><iframe id="page"
+style="border:0;width:{width}px;height:2000px" srcdoc="{page}"></iframe><script>onload = () => {{
 const inside = document.getElementById("page").contentDocument, root = inside.documentElement;
 const wide = [...inside.querySelectorAll("body *")].filter(one => !one.closest(".scroll, .hidden")
   && one.getBoundingClientRect().right > {width} + 0.5).map(one => one.tagName);

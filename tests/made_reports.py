@@ -21,20 +21,20 @@ AS_OF = datetime(2026, 9, 18, tzinfo=UTC)
 BUDGET = Budget("organisation", Period.MONTH, LIMIT_USD * NANO_PER_USD)
 
 
-def question(name: str = "2026-09", as_of: datetime = AS_OF, **more: Any) -> ReportQuestion:
+def question(name: str = "2026-09", as_of: datetime = AS_OF) -> ReportQuestion:
     """Ask for a period in UTC, as it stood on the morning of 18 September."""
     period = named_period(name, UTC, AS_OF)
     before = period.earlier(UTC)
-    usual = {"earlier": (before.since, before.end), "target": 0.6, "prices": WORLD.prices}
-    return ReportQuestion(period, as_of, **{**usual, **more})
+    earlier = (before.since, before.end)
+    return ReportQuestion(period, as_of, earlier, target=0.6, prices=WORLD.prices)
 
 
-def material_of(ledger: Ledger, *given: Any, **more: Any) -> Material:
+def material_of(ledger: Ledger, asked: ReportQuestion | None = None) -> Material:
     """Read the material of a report."""
-    asked = question(*given, **more)
-    return ledger.read(lambda session: read_material(session, asked))
+    told = asked or question()
+    return ledger.read(lambda session: read_material(session, told))
 
 
-def document_of(ledger: Ledger, *given: Any, **more: Any) -> dict[str, Any]:
+def document_of(ledger: Ledger, asked: ReportQuestion | None = None) -> dict[str, Any]:
     """Give the document of a report."""
-    return report_document(material_of(ledger, *given, **more))
+    return report_document(material_of(ledger, asked))

@@ -9,6 +9,9 @@ from cost_models.budgets import zone
 from storage.bridges import read_bridge
 from storage.facts import Asked, read_facts
 from storage.report_extras import next_spend, organisation_limit, read_extras
+from storage.rollups import ENTRY_KEYS
+from storage.slices import Slice, entry_slices
+from storage.sums import entry_sums, sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +66,16 @@ class ReportQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the time before spent: the ``whole``, and its ``teams``, which add up to it."""
+
+    whole: Slice
+    teams: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
-    """What was read: the facts of the period and of the earlier one, and what goes with them.
+    """What was read: the facts of the period, what the time before spent, and what goes with them.
 
     ``limit_nano_usd`` is the organisation's for exactly this period, None without one. ``coming``
     forecasts the next period where this one is over, None otherwise.
@@ -72,7 +83,7 @@ class Material:
 
     question: ReportQuestion
     facts: PeriodFacts
-    before: PeriodFacts
+    before: Earlier
     change: Bridge
     limit_nano_usd: int | None
     coming: Forecast | Refused | None
@@ -100,10 +111,19 @@ def read_material(session: Session, question: ReportQuestion) -> Material:
     return Material(
         question=question,
         facts=read_facts(session, asked),
-        before=read_facts(session, Asked(*question.earlier, zone_name, question.target)),
+        before=_earlier(session, *question.earlier),
         change=read_bridge(session, question.earlier, (period.since, until), question.prices),
         limit_nano_usd=limit,
         coming=coming,
         coming_limit_nano_usd=coming_limit,
         extras=read_extras(session, period.since, until),
     )
+
+
+def _earlier(session: Session, since: datetime, until: datetime) -> Earlier:
+    sums = entry_sums(session, sources(session, since, until), ENTRY_KEYS)
+    teams = entry_slices(sums)["team"]
+    whole = Slice("whole")
+    for team in teams:
+        whole = whole.plus(team)
+    return Earlier(whole, teams)

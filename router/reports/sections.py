@@ -221,7 +221,7 @@ def compute_chart(material: Material) -> Plain:
 def drivers(material: Material) -> Plain:
     """Give the teams that spent most, all others as one, and what has no team; they add up."""
     slices = material.facts.by["team"]
-    before = {part.name: part for part in material.before.by["team"]}
+    before = {part.name: part for part in material.before.teams}
     named = [part for part in slices if part.name != UNTAGGED]
     rows = [_driver(part.name, part, before.get(part.name)) for part in named[:MOST_DRIVERS]]
     if rest := named[MOST_DRIVERS:]:

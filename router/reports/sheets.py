@@ -28,7 +28,7 @@ def safe_cell(value: object) -> object:
 
 
 def report_csv(document: Mapping[str, Any]) -> str:
-    """Give a report as CSV (RFC 4180) with `COLUMNS`; amounts in whole nano-USD where they are exact."""
+    """Give a report as CSV (RFC 4180) with `COLUMNS`; exact amounts are whole nano-USD."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(COLUMNS)

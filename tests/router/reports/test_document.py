@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from made_reports import AS_OF, LIMIT_USD, document_of, material_of
+from made_reports import AS_OF, LIMIT_USD, document_of, material_of, question
 from sqlalchemy import event
 
 from cost_models.accuracy import GradeSums, Standing
@@ -26,6 +26,8 @@ from storage.slices import UNTAGGED, Slice
 if TYPE_CHECKING:
     from router.reports.reading import Material
     from storage.store import Ledger
+
+    Plain = dict[str, Any]
 
 RENT = {"status": "rent", "text": "Rent."}
 MOST_STATEMENTS = 40
@@ -53,7 +55,7 @@ def tile(document: dict[str, Any], name: str) -> dict[str, Any]:
     return next(each for each in document["tiles"] if each["name"] == name)
 
 
-def test_every_total_is_the_ledgers_to_the_nano_usd(made: Ledger, september: Any) -> None:
+def test_every_total_is_the_ledgers_to_the_nano_usd(made: Ledger, september: Plain) -> None:
     """Drivers, days, compute and the bridge each end at what was spent."""
     since, until = datetime(2026, 9, 1, tzinfo=UTC), AS_OF
     spent = made.read(lambda session: totals(session, since, until)).cost_nano_usd
@@ -69,17 +71,17 @@ def test_every_total_is_the_ledgers_to_the_nano_usd(made: Ledger, september: Any
     assert change["before_nano_usd"] + moved == change["after_nano_usd"] == spent
 
 
-def test_it_is_whole_json_and_the_same_each_time(made: Ledger, september: Any) -> None:
+def test_it_is_whole_json_and_the_same_each_time(made: Ledger, september: Plain) -> None:
     """No NaN, no clock: the same question gives the same document, snapshot and all."""
     assert set(SECTIONS) < set(september)
     assert (september["schema"], september["schema_version"]) == ("rheostat.report", 1)
     text = json.dumps(september, allow_nan=False)
     assert json.dumps(document_of(made), allow_nan=False) == text
-    later = document_of(made, as_of=datetime(2026, 9, 18, 1, tzinfo=UTC))
+    later = document_of(made, question(as_of=datetime(2026, 9, 18, 1, tzinfo=UTC)))
     assert later["header"]["snapshot"] != september["header"]["snapshot"]
 
 
-def test_the_forecast_on_the_tile_is_the_end_of_the_chart(september: Any) -> None:
+def test_the_forecast_on_the_tile_is_the_end_of_the_chart(september: Plain) -> None:
     """Two places, one figure; and the fan holds its middle."""
     ahead = september["charts"]["burn_up"]["forecast"]
     total = september["facts"]["forecast"]["total_usd"]
@@ -92,7 +94,7 @@ def test_the_forecast_on_the_tile_is_the_end_of_the_chart(september: Any) -> Non
     assert tile(september, "forecast")["probability_over"] == chance
 
 
-def test_an_empty_ledger_claims_nothing(nothing: Any) -> None:
+def test_an_empty_ledger_claims_nothing(nothing: Plain) -> None:
     """No figure is 0 for want of data, no chart is drawn, and the decision says so."""
     assert [each["value"] for each in nothing["tiles"]] == [None] * 5
     assert {each["status"] for each in nothing["tiles"]} == {Standing.NOT_ENOUGH_DATA.value}
@@ -106,13 +108,13 @@ def test_an_empty_ledger_claims_nothing(nothing: Any) -> None:
 
 def test_a_period_that_is_over_forecasts_the_next_one(made: Ledger) -> None:
     """The burn-up has no fan then; the forecast is held against the next month's budget."""
-    august = document_of(made, "2026-08")
+    august = document_of(made, question("2026-08"))
     assert august["header"]["over"]
     assert august["charts"]["burn_up"]["forecast"] == []
     coming = tile(august, "forecast")
     assert coming["title"] == "Forecast, next period"
     assert f"exceed ${LIMIT_USD}.00" in coming["detail"]
-    again = document_of(made, "2026-08", as_of=datetime(2026, 9, 20, tzinfo=UTC))
+    again = document_of(made, question("2026-08", datetime(2026, 9, 20, tzinfo=UTC)))
     assert again["header"]["snapshot"] == august["header"]["snapshot"]
 
 
@@ -120,7 +122,7 @@ def test_how_many_statements_a_report_takes(made: Ledger) -> None:
     """A report does not read more as its ledger grows."""
     said: list[str] = []
 
-    def hear(*given: Any) -> None:
+    def hear(*given: object) -> None:
         said.append(str(given[2]))
 
     event.listen(made.engine, "before_cursor_execute", hear)
@@ -178,15 +180,15 @@ def test_all_others_and_no_team_complete_the_drivers(material: Material) -> None
     assert sum(row["cost_nano_usd"] for row in rows[:-1]) == rows[-1]["cost_nano_usd"]
 
 
-def test_owning_is_held_against_the_periods_own_volume(made: Ledger, nothing: Any) -> None:
+def test_owning_is_held_against_the_periods_own_volume(made: Ledger, nothing: Plain) -> None:
     """Cheap machines pay from a small volume, dear ones never; without any nothing is said."""
     machines = Machines(usd_per_query=0.01, s_per_query=1.0, usd_per_machine_month=5.0)
     ranges = {"usd_per_query": Range(0.005, 0.01, 0.02)}
-    own = buy_or_rent(material_of(made, machines=machines, ranges=ranges))
+    own = buy_or_rent(material_of(made, replace(question(), machines=machines, ranges=ranges)))
     assert (own["status"], own["break_even"]) == ("own", pytest.approx(500))
     assert own["low"] < 500 < own["high"]
     dear = replace(machines, usd_per_machine_month=1e9)
-    assert buy_or_rent(material_of(made, machines=dear))["status"] == "rent"
+    assert buy_or_rent(material_of(made, replace(question(), machines=dear)))["status"] == "rent"
     assert nothing["buy_or_rent"]["status"] == "not enough data"
 
 

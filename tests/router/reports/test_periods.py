@@ -38,11 +38,11 @@ def test_a_name_is_a_time(name: str, first: str, days: int, before: str, after: 
     assert (earlier.end, later.since) == (found.since, found.end)
 
 
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(sorted(FORMS)))
-def test_periods_of_a_kind_follow_each_other_in_any_zone(naive: datetime, kind: str) -> None:
+@given(st.integers(0, 36_000 * 24), st.sampled_from(sorted(FORMS)))
+def test_periods_of_a_kind_follow_each_other_in_any_zone(hours: int, kind: str) -> None:
     """No gap, no overlap, also where clocks change."""
     zone = ZoneInfo("Europe/Berlin")
-    now = naive.replace(tzinfo=UTC)
+    now = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
     found = named_period(f"this-{kind}", zone, now)
     assert found.since <= now < found.end
     assert found.earlier(zone).end == found.since
