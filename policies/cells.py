@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
+FORMULA = re.compile(r"'* *[=+\-@\t\r\n]")
 """How a cell begins that needs one more apostrophe."""
 
 
