@@ -74,6 +74,14 @@ def draw(name: str, data: Data, *, literal: bool = False) -> str:
     the page and letters its own. ReportError
     where the drawing library is not installed.
     """
+    paint, height = CHARTS[name]
+    return painted(name, paint, height, data, literal=literal)
+
+
+def painted(
+    name: str, paint: Callable[[Axes, Data], None], height: float, data: Data, *, literal: bool
+) -> str:
+    """Draw one chart by ``paint``, ``height`` inches high, as `draw` does."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to load
         from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
@@ -81,7 +89,6 @@ def draw(name: str, data: Data, *, literal: bool = False) -> str:
     except ModuleNotFoundError as error:
         msg = "charts"
         raise ExtraNeededError(msg, "report") from error
-    paint, height = CHARTS[name]
     settings = SETTINGS | {"svg.hashsalt": name, "svg.fonttype": "path" if literal else "none"}
     with DRAWING, mpl.rc_context(cast("Any", settings)):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
