@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -23,12 +21,23 @@ FLAGS = (
     "--enable-logging=stderr",
     "--log-level=0",
 )
+DARK = ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")
 MEASURE = """<!DOCTYPE html><body style="margin:0"><iframe id="page"
 style="border:0;width:{width}px;height:2000px" srcdoc="{page}"></iframe><script>onload = () => {{
 const inside = document.getElementById("page").contentDocument, root = inside.documentElement;
 const wide = [...inside.querySelectorAll("body *")].filter(one => !one.closest(".scroll, .hidden")
   && one.getBoundingClientRect().right > {width} + 0.5).map(one => one.tagName);
 document.body.textContent = "measured " + root.scrollWidth + " [" + wide + "]"; }}</script>"""
+
+AXE = """<script>{script}</script><script>axe.run().then(found => {{
+document.body.textContent = "violations " + JSON.stringify(found.violations.map(one => one.id))
+  + " of " + found.passes.length; }})</script></body>"""
+
+
+def find_axe() -> str | None:
+    """Read the script of axe-core that `RHEOSTAT_AXE` names; None where it names none."""
+    named = os.environ.get("RHEOSTAT_AXE")
+    return None if named is None else Path(named).read_text("utf-8")
 
 
 def find_browser() -> str | None:
@@ -60,6 +69,17 @@ class Browser:
             timeout=60,
         )
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    def examine(self, text: str, script: str, *flags: str) -> tuple[list[str], int]:
+        """Let axe-core examine a page; give the rules that it breaks, and how many it keeps."""
+        path = self.folder / "examined.html"
+        safe = script.replace("</script", "<\\/script")
+        open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+        path.write_text(open_page.replace("</body>", AXE.format(script=safe)), "utf-8")
+        printed, _ = self.run(path, "--virtual-time-budget=10000", "--dump-dom", *flags)
+        found = re.search(r"violations (\[.*?\]) of (\d+)", html.unescape(printed))
+        assert found is not None, printed[-500:]
+        return json.loads(found[1]), int(found[2])
 
     def measure(self, text: str, width: int) -> tuple[int, str]:
         """Lay a page out ``width`` wide; give the width it needs, and what sticks out."""

@@ -91,8 +91,10 @@ def report(
     if named or wanted != (Format.TERMINAL,) or as_of or scenario or fail_on or output:
         from router.cli.build import utc_now
 
-        if by is not None or forecast_to is not None or as_json:
-            fail("--by, --forecast-to and --json belong to the plain report: leave out --period")
+        if by is not None or forecast_to is not None:
+            fail("--by and --forecast-to belong to the plain report: leave out --period")
+        if as_json:
+            wanted = tuple(Format.JSON if each is Format.TERMINAL else each for each in wanted)
         run_report(
             FileRequest(
                 config,

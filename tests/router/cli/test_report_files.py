@@ -101,7 +101,7 @@ def test_two_periods_are_compared_by_name(config: Path) -> None:
     document = json.loads(run(config, *given).stdout)
     assert document["header"]["period"] == "2026-09"
     assert "2026-08-01 to 2026-08-31" in document["charts"]["change"]["description"]
-    alone = json.loads(run(config, *PERIOD, "--compare", "2026-08", "--format", "json").stdout)
+    alone = json.loads(run(config, *PERIOD, "--compare", "2026-08", "--json").stdout)
     assert alone["change"] == document["change"]
 
 

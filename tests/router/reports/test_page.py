@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import Browser, find_browser
+from browser import DARK, Browser, find_axe, find_browser
 
 from router.reports.charts import CHARTS, COLOURS, draw
 from router.reports.page import TEMPLATES, report_page
@@ -237,6 +237,21 @@ def test_a_browser_shows_it_without_a_complaint_and_asks_for_nothing(
     _, said = browser.run(path, "--dump-dom")
     assert len(said) == 1
     assert "Content Security Policy" in said[0]
+
+
+@pytest.mark.parametrize("flags", [(), DARK], ids=["light", "dark"])
+def test_an_examiner_finds_nothing_that_hinders_a_reader(
+    browser: Browser, page: str, flags: tuple[str, ...]
+) -> None:
+    """With axe-core at hand no rule is broken, and a picture without a name would break one."""
+    script = find_axe()
+    if script is None:
+        pytest.skip("RHEOSTAT_AXE does not name the script of axe-core")
+    broken, kept = browser.examine(page, script, *flags)
+    assert broken == []
+    assert kept > 30
+    nameless = page.replace("<main>", '<main><img src="data:,">')
+    assert browser.examine(nameless, script, *flags)[0] == ["image-alt"]
 
 
 def _shades(png: bytes) -> int:
