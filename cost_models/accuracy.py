@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -124,11 +124,11 @@ def against_target(sums: GradeSums, target: float, certainty: float = COVERAGE) 
 
 def _lower(sums: GradeSums, tail: float) -> float:
     right = sums.mean * sums.trials
-    return float(stats.beta.ppf(tail, right, sums.trials - right + 1.0)) if right > 0 else 0.0
+    return float(betaincinv(right, sums.trials - right + 1.0, tail)) if right > 0 else 0.0
 
 
 def _upper(sums: GradeSums, tail: float) -> float:
     right = sums.mean * sums.trials
     if right >= sums.trials:
         return 1.0
-    return float(stats.beta.ppf(1.0 - tail, right + 1.0, sums.trials - right))
+    return float(betaincinv(right + 1.0, sums.trials - right, 1.0 - tail))

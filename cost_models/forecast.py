@@ -34,14 +34,17 @@ DAYS = "complete days of spend"
 class Forecast:
     """Spend by the end of the period, USD, what is spent already in it.
 
-    ``daily`` are the middle values of the days to come. ``over`` is the probability that ``limit``
-    is exceeded and ``days_left`` after how many whole days the middle path exceeds it; None without
-    a limit or where it does not. ``backtest_error`` is by how much the forecast of the last
-    ``backtest_days`` days, made before them, was off, as a share; None with too few days before.
+    ``daily`` are the middle values of the days to come, and ``fan`` what is spent by the end of
+    each in all: the interval's low end, the middle, and its high end. ``over`` is the probability
+    that ``limit`` is exceeded and ``days_left`` after how many whole days the middle path
+    exceeds it; None without a limit or where it does not. ``backtest_error`` is by how much the
+    forecast of the last ``backtest_days`` days, made before them, was off, as a share; None
+    with too few days before.
     """
 
     total_usd: Estimate
     daily: tuple[float, ...]
+    fan: tuple[tuple[float, float, float], ...]
     over: float | None
     days_left: int | None
     backtest_error: float | None
@@ -52,6 +55,7 @@ class Forecast:
         return {
             "total_usd": self.total_usd.to_dict(),
             "daily_usd": list(self.daily),
+            "fan_usd": [list(ends) for ends in self.fan],
             "probability_over": self.over,
             "days_left": self.days_left,
             "backtest_error": self.backtest_error,
@@ -79,6 +83,7 @@ def forecast(  # noqa: PLR0913 - a history, a horizon, and what it is held again
     tail = 100.0 * (1.0 - COVERAGE) / 2.0
     low, middle, high = np.percentile(totals, [tail, 50.0, 100.0 - tail])
     daily = np.median(paths, axis=0) if horizon else np.zeros(0)
+    fan = spent_usd + np.percentile(np.cumsum(paths, axis=1), [tail, 50.0, 100.0 - tail], axis=0)
     over = None if limit_usd is None else float((totals > limit_usd).mean())
     passed = np.flatnonzero(spent_usd + np.cumsum(daily) > (limit_usd or np.inf))
     held_out = min(horizon, len(daily_usd) - MIN_DAYS)
@@ -90,6 +95,7 @@ def forecast(  # noqa: PLR0913 - a history, a horizon, and what it is held again
     return Forecast(
         total_usd=Estimate(float(middle), float(low), float(high), len(daily_usd)),
         daily=tuple(float(day) for day in daily),
+        fan=tuple((float(low), float(mid), float(high)) for low, mid, high in fan.T),
         over=over,
         days_left=int(passed[0]) + 1 if len(passed) else None,
         backtest_error=error,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import stats
+from scipy.special import ndtri
 
 from cost_models.accuracy import COVERAGE, Estimate, GradeSums, accuracy
 from cost_models.money import NANO_PER_USD
@@ -62,7 +62,7 @@ def fieller(  # noqa: PLR0913, PLR0917 - two means and how they vary
     Holds where the lower mean is uncertain too. The whole line where that is not told from 0: then
     the data do not bound the ratio.
     """
-    z2 = float(stats.norm.ppf((1.0 + COVERAGE) / 2.0)) ** 2
+    z2 = float(ndtri((1.0 + COVERAGE) / 2.0)) ** 2
     a = under * under - z2 * under_var
     value = over / under if under else math.nan
     if a <= 0:

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from policies.cells import plain_cell
 from policies.errors import OutcomeError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _read_csv(path: Path, wanted: Collection[str]) -> Read:
                 msg = f"{len(row)} values under {len(header)} column names"
                 raise OutcomeError(str(path), msg, row=number)
             for name, i in places.items():
-                columns[name].append(pool(row[i]))
+                columns[name].append(pool(plain_cell(row[i])))
             rows.append(number)
     except csv.Error as error:
         msg = f"cannot be read as CSV: {error}"

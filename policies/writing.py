@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.cells import safe_cell
 from policies.errors import OutcomeError
 from policies.outcomes import COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS
 
@@ -25,9 +26,10 @@ MOST_WHOLE = 2.0**53
 def write_outcomes(table: OutcomeTable, path: Path) -> None:
     """Write JSONL (``.jsonl``, ``.jsonl.gz``), CSV (``.csv``) or Parquet (``.parquet``).
 
-    Columns without any value are left out; in CSV, absent and empty text are the same. A file that
-    is there is replaced, once the new one is whole. Raises
-    OutcomeError for another ending, or where the file cannot be written.
+    Columns without any value are left out; in CSV, absent and empty text are the same, and text
+    that a spreadsheet would run as a formula is marked as text. A file that is there is replaced,
+    once the new one is whole. Raises OutcomeError for another ending, or where the file cannot be
+    written.
     """
     writers: dict[str, Callable[[OutcomeTable, Path], None]] = {
         ".jsonl": lambda kept, place: kept.write_jsonl(place),
@@ -59,7 +61,10 @@ def _write_csv(table: OutcomeTable, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as sink:
         writer = csv.DictWriter(sink, _present(table), restval="")
         writer.writeheader()
-        writer.writerows(table.rows())
+        writer.writerows(
+            {name: safe_cell(v) if isinstance(v, str) else v for name, v in row.items()}
+            for row in table.rows()
+        )
 
 
 def _is_whole(values: NDArray[np.float64]) -> bool:

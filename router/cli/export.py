@@ -1,4 +1,4 @@
-"""``rheostat export``: the ledger's graded answers as a file, to fit on or to fine-tune with."""
+"""``rheostat export``: graded answers, to fit on or fine-tune with, or what was charged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cost_models.focus import Version
 from router.cli.console import console, errors_shown, fail
+from router.cli.focus import Grain, export_focus
 
 if TYPE_CHECKING:
     from policies.finetuning import Groups
@@ -26,6 +28,7 @@ class Format(StrEnum):
     DPO = "dpo"
     KTO = "kto"
     SFT = "sft"
+    FOCUS = "focus"
 
 
 def export(
@@ -40,10 +43,16 @@ def export(
         datetime | None, typer.Option(formats=TIMES, help="Before this time (UTC).")
     ] = None,
     form: Annotated[
-        Format, typer.Option("--format", help="Outcomes, or groups to fine-tune a model with.")
+        Format, typer.Option("--format", help="Outcomes, groups to fine-tune a model, or costs.")
     ] = Format.OUTCOMES,
+    focus_version: Annotated[
+        Version, typer.Option("--focus-version", help="Of FOCUS, with --format focus.")
+    ] = Version.V1_4,
+    grain: Annotated[
+        Grain, typer.Option("--grain", help="Charge periods, with --format focus.")
+    ] = Grain.DAY,
 ) -> None:
-    """Write the ledger's graded answers as outcomes, or as groups for fine-tuning (TRL)."""
+    """Write graded answers as outcomes or for fine-tuning (TRL), or what was charged as FOCUS."""
     with errors_shown():
         from policies.finetuning import Form, groups
         from policies.outcomes import OutcomeTable
@@ -52,9 +61,12 @@ def export(
         from router.gateway.config import load
         from storage.history import read_history
 
+        begin, end = in_utc(since), in_utc(until)
+        if form == Format.FOCUS:
+            export_focus(load(config), output, focus_version, grain, begin, end)
+            return
         if form != Format.OUTCOMES and output.suffix != ".jsonl":
             fail(f"groups for {form} are JSONL: give --output a name that ends in .jsonl")
-        begin, end = in_utc(since), in_utc(until)
         loaded = load(config)
         ledger = open_ledger(loaded)
         try:

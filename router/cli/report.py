@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cost_models.money import NANO_PER_USD, format_usd
-from router.cli.console import console, errors_shown, plain_table, usd
+from router.cli.console import console, errors_shown, fail, plain_table, usd
 from router.cli.facts import Wanted, earlier_period, facts_and_change, in_zone, show_facts
+from router.cli.report_files import FileRequest, Format, names_two, parse_formats, run_report
 
 if TYPE_CHECKING:
     from router.gateway.config import Config
@@ -62,8 +63,55 @@ def report(
         typer.Option(formats=FORMATS, help="Forecast the spend from --since to this day."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    period: Annotated[
+        str | None,
+        typer.Option("--period", help="The report of 2026-10, 2026-Q4, 2026-W40, last-month, ..."),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="terminal, html, pdf, json, csv; commas between.")
+    ] = "terminal",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.", dir_okay=False)
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", formats=FORMATS, help="The period as it stood at this time."),
+    ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", help="Machines that could be owned (YAML).")
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option("--fail-on", help="End with 3 on over-budget, accuracy; commas between."),
+    ] = None,
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
+    wanted = parse_formats(formats)
+    named = period is not None or (compare is not None and names_two(compare))
+    if named or wanted != (Format.TERMINAL,) or as_of or scenario or fail_on or output:
+        from router.cli.build import utc_now
+
+        if by is not None or forecast_to is not None:
+            fail("--by and --forecast-to belong to the plain report: leave out --period")
+        if as_json:
+            wanted = tuple(Format.JSON if each is Format.TERMINAL else each for each in wanted)
+        run_report(
+            FileRequest(
+                config,
+                period,
+                in_zone(since, time_zone),
+                in_zone(until, time_zone),
+                in_zone(as_of, time_zone),
+                time_zone,
+                compare,
+                wanted,
+                output,
+                scenario,
+                fail_on,
+            ),
+            utc_now(),
+        )
+        return
     with errors_shown():
         from router.cli.build import open_ledger, utc_now
         from router.gateway.config import load

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 from planted import planted
 
-from policies.outcomes import read_outcomes
+from policies.outcomes import OutcomeTable, read_outcomes
+from policies.writing import write_outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +97,17 @@ def test_ungraded_answers_are_counted_and_not_exported(
     assert "left out: 1 answers without a grade" in done.stdout
     early = cli("export", "-o", output, "--until", "2020-01-01", "--config", config)
     assert "no graded answer" in early.stderr
+
+
+@pytest.mark.parametrize("answer", ["=1+2", "-4", "@x", "'=1", "''", "it's"])
+def test_answers_that_look_like_formulas_come_back_as_they_were(
+    tmp_path: Path, answer: str
+) -> None:
+    """No cell of the CSV begins like a formula, and no answer is changed by that."""
+    row = {**next(iter(planted(1).rows())), "answer": answer}
+    path = tmp_path / "out.csv"
+    write_outcomes(OutcomeTable.from_rows([row]), path)
+    with path.open(newline="") as source:
+        (cells,) = csv.DictReader(source)
+    assert not cells["answer"].startswith(("=", "-", "@"))
+    assert [row["answer"] for row in read_outcomes(path).rows()] == [answer]
