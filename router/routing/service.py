@@ -26,6 +26,7 @@ from router.routing.embeddings import Embedded, embedding_run
 from router.routing.exemplars import Exemplars
 from router.routing.fallbacks import Failure, alternatives
 from router.routing.leases import Lease
+from router.routing.outbox import Outbox
 from router.routing.output_sizes import OutputSizes
 from router.routing.permits import Permits
 from router.routing.runs import (
@@ -147,8 +148,10 @@ class RoutingService:
     _untold: deque[Alert] = field(default_factory=deque, init=False)
     _heart: asyncio.Task[None] | None = field(default=None, init=False)
     _permits: Permits = field(init=False)
+    _outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
+        self._outbox = Outbox(self.ledger)
         self._permits = Permits(self.ledger, self.clock, self.settings.stale_after_s)
 
     async def start(self) -> None:
@@ -483,8 +486,8 @@ class RoutingService:
 
     async def _open(self, entry: OpenEntry, wait_s: float) -> int:
         """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
-        opening = self.ledger.opening(entry, self.clock(), wait_s)
-        opened = asyncio.wrap_future(opening.future)
+        opening = self.ledger.to_open(entry, self.clock(), wait_s)
+        opened = self._outbox.send(opening)
         try:
             return await asyncio.shield(opened)
         except LedgerUnavailableError:
@@ -582,14 +585,18 @@ class RoutingService:
         try:
             for _ in range(BUSY_SETTLEMENTS):
                 with suppress(LedgerBusyError):
-                    settling = self.ledger.settling(settle, self.clock(), ended)
-                    return await asyncio.wrap_future(settling)
+                    return await self._sent(settle, ended)
                 await asyncio.sleep(BUSY_PAUSE_S)
-            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock(), ended))
+            return await self._sent(settle, ended)
         except LedgerUnavailableError as error:
             LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
             self._unsettled.append(settle)
             raise
+
+    def _sent(
+        self, settle: SettleEntry, ended: tuple[Permit, int] | None
+    ) -> asyncio.Future[Settlement]:
+        return self._outbox.send(*self.ledger.to_settle(settle, self.clock(), ended))
 
     def _settle_again(self) -> None:
         """Settle what the ledger could not take; LedgerUnavailableError if it still cannot."""
