@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log1p
@@ -54,6 +55,8 @@ OPTIONS = re.compile(r"(?:^|\s)\(?[A-Ja-j1-9][).:]\s", re.MULTILINE)
 ITEMS = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s", re.MULTILINE)
 LISTS = re.compile(r"(?:[\w.'\"-]+,\s*){2,}(?:(?:and|or)\s+)?[\w.'\"-]+")
 CODE = re.compile(r"```|\bdef \w+\(|\breturn\b|\bimport \w|[{};]\s*$|=>|==|\w\(\w*\)", re.MULTILINE)
+CODE_BYTES, CODE_WORDS = b"`(={};", ("return", "import")
+"""Without any of these a text has nothing that `CODE` finds, and need not be searched."""
 
 WORD_GROUPS: dict[str, frozenset[str]] = {
     "asks_how": frozenset({"how"}),
@@ -112,6 +115,7 @@ POSED_NAMES: tuple[str, ...] = (*(f"asked_for_{kind}" for kind in KINDS), *COUNT
 NUMERIC_NAMES: tuple[str, ...] = (*MEASURES, *BYTE_GROUPS, *WORD_GROUPS, *POSED_NAMES)
 """Names of the numbers, in the order of their columns. Counts are log(1 + count)."""
 
+_CODE_BYTES = np.frombuffer(CODE_BYTES, dtype=np.uint8)
 _GROUP_OF_BYTE = np.full(256, len(BYTE_GROUPS), dtype=np.intp)
 for _index, _members in enumerate(BYTE_GROUPS.values()):
     _GROUP_OF_BYTE[list(_members)] = _index
@@ -169,8 +173,9 @@ def encode_one(query: str, n_buckets: int) -> Pieces:
     n_words = 2 * len(words) - 1 if words else 0
     low = _buckets(hashed[:n_words], half)
     high = _buckets(hashed[n_words:], half) + half
-    buckets, counts = np.unique(np.concatenate([low, high]), return_counts=True)
-    return Pieces(numeric, buckets, counts.astype(np.float64))
+    counted = np.bincount(np.concatenate([low, high]), minlength=n_buckets)
+    buckets = np.flatnonzero(counted)
+    return Pieces(numeric, buckets, counted[buckets].astype(np.float64))
 
 
 def _buckets(hashes: NDArray[np.uint32], half: int) -> NDArray[np.intp]:
@@ -180,7 +185,8 @@ def _buckets(hashes: NDArray[np.uint32], half: int) -> NDArray[np.intp]:
 
 def _word_hashes(words: Sequence[str]) -> NDArray[np.uint32]:
     """Hash every word and every pair of neighbours; a number counts by its number of digits."""
-    single = np.array([_word_hash(word) for word in words], dtype=np.uint32)
+    hashed = _word_hash if max(map(len, words), default=0) > MAX_KEPT_CHARS else _kept_hash
+    single = np.array([hashed(word) for word in words], dtype=np.uint32)
     return np.concatenate([single, single[:-1] * STEP ^ single[1:]])
 
 
@@ -217,40 +223,34 @@ def _numeric(text: str, shown: str, words: Sequence[str]) -> NDArray[np.float64]
     by_byte = np.bincount(data, minlength=256)
     by_group = np.bincount(_GROUP_OF_BYTE, weights=by_byte, minlength=len(BYTE_GROUPS) + 1)
     by_group[0] = text.count("\n")
-    by_word = np.zeros(len(WORD_GROUPS))
-    for word in words:
-        for group in _GROUPS_OF_WORD.get(word, ()):
-            by_word[group] += 1
+    times = Counter(words)
+    by_word = [0] * len(WORD_GROUPS)
+    for word in times.keys() & _GROUPS_OF_WORD.keys():
+        for group in _GROUPS_OF_WORD[word]:
+            by_word[group] += times[word]
     numbers = [number.replace(",", "") for number in NUMBERS.findall(shown)]
     whole = [number.split(".")[0] for number in numbers]
     n_bytes = max(1, len(data))
     n_words = max(1, len(words))
-    logged = np.log1p(
-        [
-            len(text),
-            len(words) * len(text) / max(1, len(shown)),
-            len(numbers),
-        ]
-    )
+    lists = LISTS.findall(shown) if "," in shown else ()
+    may_be_code = by_byte[_CODE_BYTES].any() or any(word in times for word in CODE_WORDS)
     measures = [
-        *logged,
+        log1p(len(text)),
+        log1p(len(words) * len(text) / max(1, len(shown))),
+        log1p(len(numbers)),
         max((_log10(number) for number in numbers), default=0.0),
         max((len(number) for number in whole), default=0),
-        *np.log1p(
-            [
-                sum("." in number for number in numbers),
-                len(OPTIONS.findall(shown)),
-                len(ITEMS.findall(shown)),
-                max((run.count(",") + 1 for run in LISTS.findall(shown)), default=0),
-                len(CODE.findall(shown)),
-            ]
-        ),
-        _depth(data),
+        log1p(sum("." in number for number in numbers)),
+        log1p(len(OPTIONS.findall(shown))),
+        log1p(len(ITEMS.findall(shown))),
+        log1p(max((run.count(",") + 1 for run in lists), default=0)),
+        log1p(len(CODE.findall(shown)) if may_be_code else 0),
+        _depth(data) if by_byte[ord("(")] else 0.0,
         sum(map(len, words)) / n_words,
         by_byte[48:58].sum() / n_bytes,
         by_byte[65:91].sum() / n_bytes,
         by_byte[128:].sum() / n_bytes,
-        len(set(words)) / n_words,
+        len(times) / n_words,
     ]
     return np.concatenate([measures, np.log1p(by_group[:-1]), np.log1p(by_word)])
 

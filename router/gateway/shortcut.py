@@ -27,11 +27,15 @@ JSON = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
 
 class Shortcut:
-    """Plain ASGI middleware, the innermost; ``handlers`` are the application's, for its errors."""
+    """Plain ASGI middleware, the innermost; ``handlers`` are the application's, for its errors.
+
+    What nobody foresaw is answered outside, as everywhere.
+    """
 
     def __init__(self, app: ASGIApp, handlers: Mapping[Any, ExceptionHandler]) -> None:
         self._app = app
-        self._short = ExceptionMiddleware(self._complete, handlers=handlers)
+        foreseen = {kind: handle for kind, handle in handlers.items() if kind is not Exception}
+        self._short = ExceptionMiddleware(self._complete, handlers=foreseen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take the short way or the long one."""

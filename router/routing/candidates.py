@@ -160,7 +160,7 @@ def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
     prompt_tokens = model.provider.count_prompt_tokens(task.messages)
     calls = strategy.worst_case(task, prompt_tokens)
     worst = _most(model, calls)
-    first = _worst(model, calls[:1])
+    first = worst if len(calls) == model.n_at_once == 1 else _worst(model, calls[:1])
     cap = cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
     counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0

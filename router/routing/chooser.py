@@ -200,6 +200,8 @@ class Choice:
 
     def _forecast(self, feasible: Sequence[int]) -> Forecast:
         whole = Forecast.of(self.priced, self.prediction)
+        if len(feasible) == len(self.offers):
+            return whole
         kept = list(feasible)
         return replace(
             whole,
