@@ -219,7 +219,8 @@ class DifficultyEstimator(BaseEstimator):
 
     def predict(self, texts: Sequence[str], arms: Sequence[Arm] | None = None) -> Prediction:
         """Predict ``arms`` (those of the fit if None, others borrow) on ``texts``."""
-        check_is_fitted(self)
+        if not hasattr(self, "features_"):
+            check_is_fitted(self)
         wanted = self.arms_ if arms is None else tuple(arms)
         alone = len(texts) == 1
         x = with_ones(

@@ -398,7 +398,8 @@ class TextFeatures(TransformerMixin, BaseEstimator):
 
         Without the sparse matrices of a batch, which cost more than the arithmetic.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "clusters_"):
+            check_is_fitted(self)
         pieces = encode_one(query, self.n_buckets)
         numeric = (pieces.numeric - self.mean_) / self.scale_
         numeric[np.isnan(numeric)] = 0.0

@@ -141,7 +141,7 @@ class SettleEntry:
     @property
     def usage(self) -> Usage:
         """What the calls used."""
-        return sum((call.usage for call in self.calls), start=Usage())
+        return Usage.total(call.usage for call in self.calls)
 
     @property
     def status(self) -> EntryStatus:
@@ -389,7 +389,7 @@ def attempt_rows(settle: SettleEntry) -> list[dict[str, Any]]:
                 "trust": attempt.trust,
                 "trusted": attempt.trusted,
                 "error": attempt.error,
-                **usage_columns(sum((call.usage for call in calls), start=Usage())),
+                **usage_columns(Usage.total(call.usage for call in calls)),
             }
         )
     return rows

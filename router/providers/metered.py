@@ -113,7 +113,7 @@ class Meter:
     @property
     def usage(self) -> Usage:
         """Sum over ``calls``."""
-        return sum((call.usage for call in self.calls), start=Usage())
+        return Usage.total(call.usage for call in self.calls)
 
     @property
     def cost_nano_usd(self) -> int:

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from cost_models.types import Usage
 from router.errors import ConfigError, ProviderError, RequestError
+from router.json_codec import dumps
 from router.providers import wire
 from router.providers.event_lines import EventLines
 from router.providers.fan_out import draw_each
@@ -84,9 +86,14 @@ class OpenAICompatibleProvider:
         self.model = model
         self.native_n = native_n
         self._upstream_model = upstream_model
-        self._url = base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        self._url = URL(
+            base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        )
         self._shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._api_key = api_key
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
         self._timeouts = timeouts or Timeouts()
         self._refused: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
@@ -215,10 +222,9 @@ class OpenAICompatibleProvider:
                 timeout=aiohttp.ClientTimeout(sock_connect=self._timeouts.connect_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         try:
             return await self._session.post(
-                self._url, json=body, headers=headers, allow_redirects=False
+                self._url, data=dumps(body), headers=self._headers, allow_redirects=False
             )
         except aiohttp.ConnectionTimeoutError as error:
             msg = (
