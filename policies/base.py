@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cost_models.types import Arm, PricedArm
-    from policies.difficulty import Prediction
+    from policies.predictor import Prediction
 
 TIE = 1e-12
 
