@@ -221,7 +221,7 @@ def _numeric(text: str, shown: str, words: Sequence[str]) -> NDArray[np.float64]
     whole = [number.split(".")[0] for number in numbers]
     n_bytes = max(1, len(data))
     n_words = max(1, len(words))
-    lists = LISTS.findall(shown) if "," in shown else ()
+    lists = LISTS.findall(shown) if shown.count(",") > 1 else ()
     may_be_code = by_byte[_CODE_BYTES].any() or any(word in times for word in CODE_WORDS)
     measures = [
         log1p(len(text)),
