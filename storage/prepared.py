@@ -29,7 +29,7 @@ KEPT = 256
 def write(session: Session, statement: Insert | Update, rows: Values | Sequence[Values]) -> int:
     """Run a statement once, or for several rows of the same columns; give how many rows changed.
 
-    It must not return any. How many changed is known for one row of values only.
+    It must not return any. How many changed is known for an UPDATE with one row of values only.
     """
     if session.get_bind().dialect.name != "sqlite":
         return cast("CursorResult[Any]", session.execute(statement, rows)).rowcount
