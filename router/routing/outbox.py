@@ -75,7 +75,9 @@ class Outbox:
     def _bring(
         self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any], done: Future[Any]
     ) -> None:
-        """Take note of an answer, in whichever thread it comes."""
+        """Take note of an answer, in whichever thread it comes; nobody is left in a closed loop."""
+        if loop.is_closed():
+            return
         self._came.append((answer, done))
         if not self._waking:
             self._waking = True
