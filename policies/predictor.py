@@ -139,14 +139,16 @@ class Predictor:
         tokens = None if self.tokens_ is None else self.tokens_.expect(x, *now.tokens)
         cost = None if self.cost_ is None else self.cost_.expect(x, *now.cost)
         every = self._compile(self.observed_)
-        failing = 1.0 - sigmoid((x @ every.weights) * every.slope + every.shift)
+        right = quality
+        if every is not now:
+            right = sigmoid((x @ every.weights) * every.slope + every.shift)
         familiar, strange = familiarity_of(self.features_, x)
         return Prediction(
             arms=wanted,
             quality=quality,
             completion_tokens=tokens,
             cost_usd=cost,
-            difficulty=failing.mean(axis=1),
+            difficulty=(1.0 - right).mean(axis=1),
             in_distribution=(familiar >= self.novelty_.familiar)
             & (strange <= self.novelty_.strange),
             known=now.known,
