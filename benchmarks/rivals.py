@@ -16,10 +16,12 @@ from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import normalize
 
-from policies.difficulty import DifficultyEstimator, canonical_order, fold_numbers, with_ones
+from policies.difficulty import DifficultyEstimator, canonical_order, fold_numbers
+from policies.encoding import encode
 from policies.families import fit_logistic, sigmoid
-from policies.features import TextFeatures, encode
+from policies.features import TextFeatures
 from policies.heads import Fold, SuccessHead, calibrate, success_scores
+from policies.predictor import with_ones
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cost_models.types import Arm
-    from policies.features import Encoded
+    from policies.encoding import Encoded
 
     Floats = NDArray[np.float64]
 

@@ -31,6 +31,10 @@ class Window(NamedTuple):
     start: datetime
     end: datetime | None
 
+    def holds(self, now: datetime) -> bool:
+        """Whether an aware ``now`` is inside."""
+        return self.start <= now and (self.end is None or now < self.end)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

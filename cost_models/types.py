@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ARM_SEPARATOR = "|"
 
@@ -74,6 +78,13 @@ class Usage:
         if self.reasoning_tokens > self.completion_tokens:
             msg = f"reasoning tokens are part of completion_tokens, got {self!r}"
             raise ValueError(msg)
+
+    @classmethod
+    def total(cls, usages: Iterable[Usage]) -> Usage:
+        """Sum usages; one alone is given as it is."""
+        rest = iter(usages)
+        first = next(rest, None)
+        return cls() if first is None else sum(rest, start=first)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cost_models.types import Arm
-from policies.difficulty import DifficultyEstimator, Novelty
+from policies.encoding import NUMERIC_NAMES
 from policies.errors import PolicyNotReadyError
 from policies.families import Coefficients
-from policies.features import NUMERIC_NAMES
+from policies.fitted_features import FittedFeatures
 from policies.group_relative import Correction, GroupRelativePolicy, learned_policy
 from policies.heads import AmountHead, Calibration, SuccessHead
+from policies.predictor import Novelty, Predictor
 from policies.recipes import recipe_from_dict
 from policies.utility import Mixture, UtilityPolicy
 
@@ -57,7 +58,7 @@ class FittedPolicy:
     ``recipes`` are the derived arms among those of the estimator.
     """
 
-    estimator: DifficultyEstimator
+    estimator: Predictor
     policy: UtilityPolicy
     manifest: Mapping[str, Any]
     recipes: tuple[Recipe, ...] = ()
@@ -69,7 +70,7 @@ class FittedPolicy:
 
 
 def assemble(
-    estimator: DifficultyEstimator,
+    estimator: Predictor,
     policy: UtilityPolicy,
     manifest: Mapping[str, Any],
     recipes: tuple[Recipe, ...] = (),
@@ -142,7 +143,7 @@ def _with_version(policy: UtilityPolicy, digest: str) -> UtilityPolicy:
 
 
 def _parts(
-    estimator: DifficultyEstimator,
+    estimator: Predictor,
     policy: UtilityPolicy,
     manifest: Mapping[str, Any],
     recipes: tuple[Recipe, ...],
@@ -226,20 +227,19 @@ def _take(arrays: Arrays, head: str, names: Mapping[str, list[str]]) -> Coeffici
     )
 
 
-def _estimator(header: Mapping[str, Any], arrays: Arrays) -> DifficultyEstimator:
+def _estimator(header: Mapping[str, Any], arrays: Arrays) -> Predictor:
     names = header["names"]
     heads = {
         name: AmountHead(_take(arrays, name, names[name]), **amount)
         for name, amount in header["amounts"].items()
     }
-    estimator = DifficultyEstimator(**header["parameters"])
-    features = estimator.new_features()
+    features = FittedFeatures(header["parameters"]["n_buckets"])
     features.mean_, features.scale_ = arrays["mean"], arrays["scale"]
     features.idf_, features.centre_ = arrays["idf"], arrays["centre"]
     features.directions_ = arrays["directions"].astype(np.float64)
     features.unit_ = float(header["unit"])
     features.clusters_ = arrays["clusters"].astype(np.float64)
-    return estimator.restore(
+    return Predictor(header["parameters"]).restore(
         arms=[Arm.parse(text) for text in header["arms"]],
         observed=[Arm.parse(text) for text in header["observed"]],
         features=features,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from policies.artifacts import FittedPolicy
-    from policies.difficulty import Prediction
     from policies.outcomes import OutcomeTable
+    from policies.predictor import Prediction
 
 N_POINTS = 160
 MIXED_STEP = 0.02

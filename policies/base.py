@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cost_models.types import Arm, PricedArm
-    from policies.difficulty import Prediction
+    from policies.predictor import Prediction
 
 TIE = 1e-12
 
@@ -175,7 +175,8 @@ def draw(
             f"cost {cheapest:.9f} USD); raise max_cost_usd or max_latency_s, or allow more arms"
         )
         raise NoAffordableArmError(msg)
-    picked = int(rng.choice(len(row), p=row))
+    reached = row.cumsum()
+    picked = int((reached / reached[-1]).searchsorted(rng.random(), side="right"))
     return picked, float(row[picked])
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from policies.base import Forecast, Limits
 from policies.difficulty import DifficultyEstimator, check_outcomes
+from policies.encoding import encode
 from policies.errors import OutcomeError
 from policies.evaluation import SOURCE, best_fixed, column_means
-from policies.features import encode
 from policies.heads import cross_amount, cross_calibrated, success_scores
 from policies.utility import UtilityPolicy
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import betainc
 
 from policies.cascades import Played
 from policies.combinatorics import expected_highest, leading
@@ -223,6 +222,8 @@ def _ballot(
 
     ``code`` has shape (n_orders, samples): the number of each sample's answer, -1 for none.
     """
+    from scipy.special import betainc  # noqa: PLC0415 - takes long to load, and a server derives nothing
+
     rows = np.arange(len(code))
     votes = np.zeros((len(code), n_answers + 2))
     first_seen = np.full(votes.shape, code.shape[1], dtype=np.intp)

@@ -7,7 +7,7 @@ one budget is then a mixture of the rule at two neighbouring lambdas (Everett 19
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,27 +88,27 @@ class UtilityPolicy:
         feasible = forecast.feasible(limits)
         preferred, probability = self._mixed(forecast, feasible, limits)
         picked, propensity = draw(forecast, probability, rng)
-        rule = next((rule for rule, arm in preferred if picked == arm[0]), None)
-        if rule is not None:
-            reason = rule._reason(forecast, picked, limits)  # noqa: SLF001 - the same class
+        price = next((price for price, arm in preferred if picked == arm[0]), None)
+        if price is not None:
+            reason = self._reason(forecast, picked, limits, price)
         else:
             reason = "explored at random"
         return decision(forecast, picked, propensity, self.version, reason)
 
     def _mixed(
         self, forecast: Forecast, feasible: NDArray[np.bool_], limits: Limits
-    ) -> tuple[list[tuple[UtilityPolicy, NDArray[np.intp]]], NDArray[np.float64]]:
+    ) -> tuple[list[tuple[float, NDArray[np.intp]]], NDArray[np.float64]]:
         """Give what the rule prefers at each of its prices, and the probability of each arm."""
-        preferred = self.preferred(forecast, feasible, limits)
+        own, mixture = self.shadow_price_per_usd, self.mixture
+        preferred = self._preferred(forecast, feasible, limits, own)
         probability = explore(preferred, feasible, self.epsilon)
-        if self.mixture is None:
-            return [(self, preferred)], probability
-        price, share = self.mixture.shadow_price_per_usd, self.mixture.share
-        other = replace(self, shadow_price_per_usd=price, mixture=None)
-        instead = other.preferred(forecast, feasible, limits)
+        if mixture is None:
+            return [(own, preferred)], probability
+        price, share = mixture.shadow_price_per_usd, mixture.share
+        instead = self._preferred(forecast, feasible, limits, price)
         probability *= 1.0 - share
         probability += share * explore(instead, feasible, self.epsilon)
-        return [(self, preferred), (other, instead)], probability
+        return [(own, preferred), (price, instead)], probability
 
     def valued(self, forecast: Forecast) -> NDArray[np.float64]:
         """Give the quality that the rule takes for each arm's, shape (n, n_arms)."""
@@ -124,6 +124,15 @@ class UtilityPolicy:
 
         0 where none is feasible; without predictions the safe arm.
         """
+        return self._preferred(forecast, feasible, limits, self.shadow_price_per_usd)
+
+    def _preferred(
+        self,
+        forecast: Forecast,
+        feasible: NDArray[np.bool_],
+        limits: Limits,
+        price_per_usd: float,
+    ) -> NDArray[np.intp]:
         cost_usd, quality = forecast.cost_usd, forecast.quality
         if quality is None:
             return prefer(self.safe_arm, forecast, feasible, dearest(cost_usd, feasible))
@@ -135,7 +144,7 @@ class UtilityPolicy:
             kept = self._above_floor(forecast, kept, quality)
         best = first_best(quality, cost_usd, kept)
         if target is None:
-            chosen = first_best(quality - self.shadow_price_per_usd * cost_usd, cost_usd, kept)
+            chosen = first_best(quality - price_per_usd * cost_usd, cost_usd, kept)
         else:
             reaching = kept & (quality >= target)
             cheapest = first_best(-cost_usd, -quality, reaching)
@@ -177,7 +186,7 @@ class UtilityPolicy:
     def _target(self, limits: Limits) -> float | None:
         return self.accuracy_target if limits.accuracy_target is None else limits.accuracy_target
 
-    def _reason(self, forecast: Forecast, picked: int, limits: Limits) -> str:
+    def _reason(self, forecast: Forecast, picked: int, limits: Limits, price_per_usd: float) -> str:
         if forecast.quality is None:
             return "no predictions for this request: the safe arm"
         if forecast.in_distribution is not None and not forecast.in_distribution[0]:
@@ -187,7 +196,7 @@ class UtilityPolicy:
         target = self._target(limits)
         quality = forecast.quality[0, picked]
         if target is None:
-            price = f"{self.shadow_price_per_usd:g} right answers per USD"
+            price = f"{price_per_usd:g} right answers per USD"
             above = "" if self.floor is None else f", not below {self.floor:g}"
             return f"the best predicted quality ({quality:.2f}) net of cost at {price}{above}"
         if quality >= target:

@@ -174,15 +174,22 @@ class Task:
     @property
     def posing(self) -> Posing:
         """What the request has beside that text."""
-        system = [m for m in self.messages if m.role in SYSTEM_ROLES]
-        talk = [m for m in self.messages if m.role not in SYSTEM_ROLES]
-        last = max((i for i, m in enumerate(talk) if m.role == "user"), default=0)
+        turns = n_talk = earlier_chars = talk_chars = system_chars = 0
+        for message in self.messages:
+            n_chars = len(message.text)
+            if message.role in SYSTEM_ROLES:
+                system_chars += n_chars
+                continue
+            if message.role == "user":
+                turns, earlier_chars = n_talk, talk_chars
+            n_talk += 1
+            talk_chars += n_chars
         form = self.extra.get("response_format") or {}
         return Posing(
             kind=self.answer_kind if self.kind_is_declared else None,
-            turns=last,
-            earlier_chars=sum(len(m.text) for m in talk[:last]),
-            system_chars=sum(len(m.text) for m in system),
+            turns=turns,
+            earlier_chars=earlier_chars,
+            system_chars=system_chars,
             tools=len(self.extra.get("tools") or ()),
             images=sum(m.n_images for m in self.messages),
             schemas=int(form.get("type") == "json_schema"),

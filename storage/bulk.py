@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage import statements
 from storage.budgets import budgets_in_force
-from storage.holds import holds_row, move, take
+from storage.holds import holds_row, movement, take
 from storage.ledger import (
     Settlement,
     attempt_rows,
@@ -21,6 +21,7 @@ from storage.ledger import (
     settled_values,
 )
 from storage.marks import mark
+from storage.prepared import write
 from storage.waits import Place
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from cost_models.budgets import Window
     from storage.budgets import KnownBudget
     from storage.ledger import OpenEntry, SettleEntry
 
@@ -57,7 +59,7 @@ def _open(
     session: Session, entries: Sequence[tuple[OpenEntry, datetime]], replica_id: str
 ) -> list[int]:
     requests = [request_values(entry.asked, now) for entry, now in entries]
-    session.execute(statements.insert_requests(session), requests)
+    write(session, statements.insert_requests(session), requests)
     rows = [entry_values(entry, replica_id, now) for entry, now in entries]
     written = session.execute(statements.insert_entries(session), rows).all()
     if len(written) < len(rows):
@@ -68,12 +70,16 @@ def _open(
     windows: dict[Key, tuple[KnownBudget, datetime]] = {}
     holds = []
     in_force: dict[tuple[str, ...], list[KnownBudget]] = {}
+    current: dict[int, Window] = {}
     for entry_id, (entry, now) in zip(entry_ids, entries, strict=True):
         scopes = entry.asked.scopes
         if scopes not in in_force:
             in_force[scopes] = budgets_in_force(session, scopes)
         for known in in_force[scopes]:
-            key = (known.budget_id, known.window(now).start)
+            window = current.get(known.budget_id)
+            if window is None or not window.holds(now):
+                window = current[known.budget_id] = known.window(now)
+            key = (known.budget_id, window.start)
             amounts[key] += entry.hold_nano_usd
             windows[key] = (known, now)
             holds.append(holds_row(entry_id, key, entry.hold_nano_usd))
@@ -82,7 +88,7 @@ def _open(
         if not take(session, known, key[1], amounts[key], Place(), now):
             raise _NotPlainError
     if holds:
-        session.execute(statements.INSERT_HOLDS, holds)
+        write(session, statements.INSERT_HOLDS, holds)
     mark(session, [now for _, now in entries])
     return entry_ids
 
@@ -103,17 +109,18 @@ def settle_together(
     }
     if len(held) < len(ids):
         return None
-    session.execute(
+    write(
+        session,
         statements.SETTLE,
         [{"of_entry": settle.entry_id, **settled_values(settle, now)} for settle, now in settles],
     )
     _move(session, {settle.entry_id: settle.cost_nano_usd for settle, _ in settles})
     calls: list[dict[str, Any]] = [row for settle, _ in settles for row in call_rows(settle)]
     if calls:
-        session.execute(statements.INSERT_CALLS, calls)
+        write(session, statements.INSERT_CALLS, calls)
     attempts: list[dict[str, Any]] = [row for s, _ in settles for row in attempt_rows(s)]
     if attempts:
-        session.execute(statements.INSERT_ATTEMPTS, attempts)
+        write(session, statements.INSERT_ATTEMPTS, attempts)
     mark(session, [started_at for _, started_at in held.values()])
     return [
         Settlement(s.entry_id, s.status, s.cost_nano_usd, held[s.entry_id][0]) for s, _ in settles
@@ -131,6 +138,5 @@ def _move(session: Session, cost_of: dict[int, int]) -> None:
         sums[0] += cost
         sums[1] -= amount
         sums[2] += max(0, cost - amount)
-    for key in sorted(moved):
-        spent, held, overshoot = moved[key]
-        move(session, key, spent=spent, held=held, overshoot=overshoot)
+    if moved:
+        write(session, statements.MOVE, [movement(key, *moved[key]) for key in sorted(moved)])

@@ -12,10 +12,6 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -24,10 +20,8 @@ from storage.errors import (
     LedgerBusyError,
     LedgerConflictError,
     LedgerError,
-    LedgerSchemaError,
     LedgerUnavailableError,
 )
-from storage.models import Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +37,7 @@ READ_ONLY = "rheostat_read_only"
 VERSION_TABLE = "ledger_version"
 """Apart from alembic's own name, which Optuna's tables in the same database use."""
 
-MIGRATION_LOCK = 0x5265_6F73
-"""Key of the PostgreSQL advisory lock under which one process at a time changes the schema."""
-
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 POOL_SIZE = 10
 WAIT_S = 10.0
 CONNECT_TIMEOUT_S = 5
@@ -203,38 +195,23 @@ def migrate(engine: Engine) -> None:
     Safe when several processes start at once: one changes the schema, the others wait for it.
     All or nothing. Raises LedgerSchemaError for tables that are newer or another program's.
     """
-    config = Config()
-    config.set_main_option("script_location", "storage:migrations")
-    config.attributes["version_table"] = VERSION_TABLE
-    script = ScriptDirectory.from_config(config)
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        current = MigrationContext.configure(
-            connection, opts={"version_table": VERSION_TABLE}
-        ).get_current_revision()
-        if current == script.get_current_head():
-            return
-        _check_usable(connection, current, {step.revision for step in script.walk_revisions()})
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    if schema_of(engine) != newest_schema():
+        from storage.migrating import upgrade  # noqa: PLC0415 - alembic, only where there is a change
+
+        upgrade(engine)
 
 
-def _check_usable(connection: Connection, current: str | None, known: set[str]) -> None:
-    where = _location(connection.engine.url)
-    if current is not None and current not in known:
-        msg = (
-            f"the ledger {where} has schema {current}, this version knows up to {max(known)}; "
-            "it was written by a newer Rheostat: upgrade this one"
-        )
-        raise LedgerSchemaError(msg)
-    foreign = set(inspect(connection).get_table_names()) & set(Base.metadata.tables)
-    if current is None and foreign:
-        msg = (
-            f"the database {where} has tables of the same name that are not a ledger's "
-            f"({', '.join(sorted(foreign))}); point `ledger` at another database"
-        )
-        raise LedgerSchemaError(msg)
+def schema_of(engine: Engine) -> str | None:
+    """Read which schema a database has; None for none of ours."""
+    with engine.execution_options(**{READ_ONLY: True}).connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - our own name
+
+
+def newest_schema() -> str:
+    """Name the schema that this code knows, by the file of its last change."""
+    return max(path.name[1:5] for path in VERSIONS.glob("v[0-9]*.py"))
 
 
 def _switch_to_wal(execute: Callable[[str], object], deadline: float) -> None:
@@ -251,7 +228,7 @@ def _switch_to_wal(execute: Callable[[str], object], deadline: float) -> None:
 
 
 def _translate_errors(engine: Engine) -> None:
-    where = _location(engine.url)
+    where = location(engine.url)
 
     @event.listens_for(engine, "handle_error", retval=True)
     def translate(context: ExceptionContext) -> LedgerError | None:
@@ -277,5 +254,6 @@ def _sqlite_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & SQLITE_PRIMARY_CODE
 
 
-def _location(url: URL) -> str:
+def location(url: URL) -> str:
+    """Say which database it is, without its password."""
     return url.render_as_string(hide_password=True)

@@ -16,6 +16,7 @@ from storage.budgets import budgets_in_force, status_of
 from storage.dialects import insert_into
 from storage.errors import HeldBackError
 from storage.models import BudgetWindowRow, EntryRow, HoldRow
+from storage.prepared import write
 from storage.waits import others_ahead
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def hold(  # noqa: PLR0913, PLR0917 - what is held, for whom, where, and when
                     raise _refusal(rest, known.budget_id, amount_nano_usd)
         rows.append(holds_row(entry_id, (known.budget_id, start), amount_nano_usd))
     if rows:
-        session.execute(statements.INSERT_HOLDS, rows)
+        write(session, statements.INSERT_HOLDS, rows)
 
 
 def holds_row(entry_id: int, key: tuple[int, datetime], amount_nano_usd: int) -> dict[str, Any]:
@@ -118,8 +119,7 @@ def take(  # noqa: PLR0913, PLR0917 - as `hold`
         "now": now,
         "ticket": ticket,
     }
-    taken = session.execute(taking, asked)
-    return taken.one_or_none() is not None
+    return write(session, taking, asked) > 0
 
 
 def open_window(session: Session, known: KnownBudget, start: datetime) -> None:
@@ -166,17 +166,19 @@ def move(
     session: Session, key: tuple[int, datetime], *, spent: int, held: int, overshoot: int
 ) -> None:
     """Add to the counters of one window (budget id, start)."""
+    write(session, statements.MOVE, movement(key, spent, held, overshoot))
+
+
+def movement(key: tuple[int, datetime], spent: int, held: int, overshoot: int) -> dict[str, Any]:
+    """Give the values of `storage.statements.MOVE` for one window."""
     budget_id, start = key
-    session.execute(
-        statements.MOVE,
-        {
-            "of_budget": budget_id,
-            "start": start,
-            "spent": spent,
-            "held": held,
-            "overshoot": overshoot,
-        },
-    )
+    return {
+        "of_budget": budget_id,
+        "start": start,
+        "spent": spent,
+        "held": held,
+        "overshoot": overshoot,
+    }
 
 
 def lock_in_order(

@@ -19,6 +19,7 @@ from storage.holds import hold, settle_holds
 from storage.marks import mark
 from storage.models import EntryRow, EntryStatus, RefusalRow
 from storage.offers import offered_text
+from storage.prepared import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +141,7 @@ class SettleEntry:
     @property
     def usage(self) -> Usage:
         """What the calls used."""
-        return sum((call.usage for call in self.calls), start=Usage())
+        return Usage.total(call.usage for call in self.calls)
 
     @property
     def status(self) -> EntryStatus:
@@ -236,9 +237,9 @@ def settle_entry(session: Session, settle: SettleEntry, now: datetime) -> Settle
         session, settle.entry_id, settle.cost_nano_usd, charged_before=recovered_at is not None
     )
     if settle.calls:
-        session.execute(statements.INSERT_CALLS, call_rows(settle))
+        write(session, statements.INSERT_CALLS, call_rows(settle))
     if settle.attempts:
-        session.execute(statements.INSERT_ATTEMPTS, attempt_rows(settle))
+        write(session, statements.INSERT_ATTEMPTS, attempt_rows(settle))
     return Settlement(settle.entry_id, settle.status, settle.cost_nano_usd, held_nano_usd)
 
 
@@ -262,7 +263,7 @@ def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
 
 def _write_request(session: Session, asked: Asked, now: datetime) -> None:
     """Write the request's row unless an earlier attempt did."""
-    session.execute(statements.insert_requests(session), [request_values(asked, now)])
+    write(session, statements.insert_requests(session), request_values(asked, now))
 
 
 def _write_entry(session: Session, entry: OpenEntry, replica_id: str, now: datetime) -> int:
@@ -388,7 +389,7 @@ def attempt_rows(settle: SettleEntry) -> list[dict[str, Any]]:
                 "trust": attempt.trust,
                 "trusted": attempt.trusted,
                 "error": attempt.error,
-                **usage_columns(sum((call.usage for call in calls), start=Usage())),
+                **usage_columns(Usage.total(call.usage for call in calls)),
             }
         )
     return rows

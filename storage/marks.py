@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from storage.prepared import write
 from storage.statements import INSERT_MARKS
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def mark(session: Session, times: Iterable[datetime]) -> None:
     """Say that rows of what began at ``times`` change in this transaction."""
     hours = sorted({hour_of(time) for time in times})
     if hours:
-        session.execute(INSERT_MARKS, [{"hour": hour} for hour in hours])
+        write(session, INSERT_MARKS, [{"hour": hour} for hour in hours])

@@ -88,7 +88,9 @@ class AnyText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Replace what cannot be stored by U+FFFD."""
-        return None if value is None else UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        if value is None or (value.isascii() and "\x00" not in value):
+            return value
+        return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
 def _enum(values: type[StrEnum]) -> Enum:

@@ -169,7 +169,7 @@ def take(*, limited: bool, queued: bool, with_ticket: bool, soft: bool) -> Updat
     """Hold ``amount`` in a window: where it fits, if ``limited``; if nobody waits, if ``queued``.
 
     One who waits itself, ``with_ticket``, looks only at those who came before. A ``soft`` window's
-    limit is taken to be what is used. A row comes back when it was held.
+    limit is taken to be what is used. A row changes when it was held.
     """
     amount: BindParameter[int] = bindparam("amount")
     used = WINDOWS.c.spent_nano_usd + WINDOWS.c.held_nano_usd + amount
@@ -193,7 +193,6 @@ def take(*, limited: bool, queued: bool, with_ticket: bool, soft: bool) -> Updat
             held_nano_usd=WINDOWS.c.held_nano_usd + amount,
             highest_limit_nano_usd=case((highest < limit, limit), else_=highest),
         )
-        .returning(WINDOWS.c.budget_id)
     )
 
 

@@ -122,9 +122,17 @@ class Ledger:
         if all that is in flight cost nothing more; HeldBackError when the time is over. A place
         in the queue is given back by ``withdraw``.
         """
-        opening = Opening(entry, self._open, self.replica_id, now, time.monotonic() + wait_s)
-        self._writer.submit(opening)
+        opening = self.to_open(entry, now, wait_s)
+        self.submit(opening)
         return opening
+
+    def to_open(self, entry: OpenEntry, now: datetime, wait_s: float = 0.0) -> Opening:
+        """Give the work of ``opening``, for `submit`."""
+        return Opening(entry, self._open, self.replica_id, now, time.monotonic() + wait_s)
+
+    def submit(self, *jobs: Job | Opening) -> None:
+        """Queue pieces of work, next to each other; LedgerBusyError when the queue is full."""
+        self._writer.submit(*jobs)
 
     def withdraw(self, opening: Opening) -> None:
         """Take an opening back: WithdrawnError for who waits for it, unless it was made already."""
@@ -141,11 +149,16 @@ class Ledger:
 
         A permit that is ``ended``, after so many tokens, goes first, in the same commit.
         """
+        jobs = self.to_settle(settle, now, ended)
+        self.submit(*jobs)
+        return jobs[-1].future
+
+    def to_settle(
+        self, settle: SettleEntry, now: datetime, ended: tuple[Permit, int] | None = None
+    ) -> list[Job]:
+        """Give the work of ``settling``, for `submit`; the settlement is its last piece."""
         job = Settling(lambda session: settle_entry(session, settle, now), settle=settle, now=now)
-        if ended is None:
-            return self._submit(job)
-        self._writer.submit(self._release(*ended, now), job)
-        return job.future
+        return [job] if ended is None else [self._release(*ended, now), job]
 
     def admitting(self, ask: RateAsk, now: datetime, lapses_at: datetime) -> Future[Permit]:
         """Count a request in its key's limits, in a shared commit; see `storage.rates.admit`."""

@@ -1,10 +1,11 @@
-"""Measure the gateway beside a direct call and beside litellm's proxy, in turn, in one run.
+"""Measure the gateway beside direct calls, a bare pass-through and litellm's proxy, in one run.
 
 ``python -m benchmarks.gateway [--rounds N] [--requests N] [--litellm PROGRAM]``, on Linux, from the
 project's root. One upstream answers all of them at once; it and the load share one CPU, the server
 under test has another. Ours runs as operators run it: a key of the ledger, two budgets, every
 request held and settled in a durable SQLite ledger, and for `auto` a fitted policy that decides.
-litellm's proxy checks a static key and has no database. Each figure is the median over the rounds.
+litellm's proxy checks a static key and has no database; the bare application does nothing but pass
+requests on. Each figure is the median over the rounds.
 
 On a machine that others use, believe the CPU seconds before any time on the clock.
 """
@@ -94,6 +95,8 @@ def one_round(n_requests: int, program: str | None) -> dict[str, Row]:
         for fitted in (False, True):
             with servers.rheostat(folder, upstream.base_url, fitted=fitted) as ours:
                 rows.update(measured(ours, n_requests))
+        with servers.bare(folder, upstream.base_url) as floor:
+            rows.update(measured(floor, n_requests))
         rows["two commits"] = {"p50_ms": 2 * commit_ms(folder / "commit.db")}
         with servers.litellm(folder, upstream.base_url, program) as other:
             if other is not None:
@@ -188,15 +191,12 @@ def show(rows: dict[str, Row]) -> None:
             for key, _, shape in COLUMNS
         ]
         print(f"{name:<15}" + "".join(f"{cell:>12}" for cell in cells))
-    peer = rows.get("litellm proxy")
-    for name in ("rheostat", "rheostat auto"):
-        if peer is None:
-            return
-        ratios = [f"{rows[name][key] / peer[key]:.3f}x" for key, _, _ in COLUMNS]
-        print(
-            f"{name.removeprefix('rheostat ')[:6] + ' / litellm':<15}"
-            + "".join(f"{r:>12}" for r in ratios)
-        )
+    for peer in ("bare FastAPI", "litellm proxy"):
+        for name in ("rheostat", "rheostat auto"):
+            if peer in rows:
+                ratios = [f"{rows[name][key] / rows[peer][key]:.3f}x" for key, _, _ in COLUMNS]
+                print(f"{name} / {peer}:")
+                print(f"{'':<15}" + "".join(f"{r:>12}" for r in ratios))
 
 
 if __name__ == "__main__":

@@ -134,6 +134,17 @@ def rheostat(folder: Path, to: str, *, fitted: bool) -> Iterator[Server]:
 
 
 @contextmanager
+def bare(folder: Path, to: str) -> Iterator[Server]:
+    """Start an application that only passes requests on."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.gateway.bare", str(port), to]
+    with running(command, folder, SERVER_CPU) as process:
+        base_url = f"http://127.0.0.1:{port}/v1"
+        ready_s = wait(base_url, "", "small", process)
+        yield Server({"bare FastAPI": "small"}, base_url, "", ready_s, process)
+
+
+@contextmanager
 def litellm(folder: Path, to: str, program: str | None) -> Iterator[Server | None]:
     """Start litellm's proxy, without a database; None where it is not installed."""
     found = shutil.which(program or "litellm")

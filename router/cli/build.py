@@ -127,7 +127,8 @@ def make_service(config: Config, ledger: Ledger) -> RoutingService:
 def _service(config: Config, catalog: Catalog, ledger: Ledger) -> RoutingService:
     from router.routing.chooser import Chooser, ChooserSettings
     from router.routing.pacing import Pacer
-    from router.routing.service import RoutingService, ServiceSettings
+    from router.routing.service import RoutingService
+    from router.routing.settings import ServiceSettings
 
     chooser = Chooser(
         catalog,

@@ -22,6 +22,7 @@ from router.gateway.routes import (
     plan,
 )
 from router.gateway.schemas import ErrorBody
+from router.gateway.shortcut import Shortcut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -84,6 +85,7 @@ def create_app(  # noqa: PLR0913 - what is served, and what happens around it
     handlers.install(app)
     for room in (completions, dialects, embeddings, models, plan, feedback, health, metrics):
         app.include_router(room.routes, responses=ERRORS)
+    app.add_middleware(Shortcut, handlers=app.exception_handlers)
     if telemetry is not None:
         from router.gateway.telemetry import TracingMiddleware  # noqa: PLC0415 - an extra
 

@@ -25,7 +25,7 @@ from router.gateway.dialects import messages_wire
 from router.gateway.rates import rate_headers
 from router.gateway.sse import CLIENT_GONE, ClientGoneError
 from router.gateway.strict import problems
-from router.gateway.wire import dumps
+from router.json_codec import dumps
 from storage.errors import (
     EntryExistsError,
     EntryNotFoundError,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from router.json_codec import dumps
 from router.types import Sample
 
 if TYPE_CHECKING:
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 NANO = 1e9
 DONE = b"data: [DONE]\n\n"
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def dumps(value: object) -> bytes:
-    """Encode as ASCII JSON, so that no text, however broken, fails here."""
-    return _encode(value).encode("ascii")
 
 
 def to_completion(served: Served, created: int) -> dict[str, Any]:
@@ -215,7 +208,7 @@ class ChunkWire:
     ) -> bytes:
         """Give one piece of a choice."""
         if index == 0 and logprobs is None:
-            return b"".join((self._first, _encode(delta).encode("ascii"), self._rest))
+            return b"".join((self._first, dumps(delta), self._rest))
         return self._event({"index": index, "delta": delta, "logprobs": logprobs})
 
     def finish(self, reason: str, index: int = 0) -> bytes:

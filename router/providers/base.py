@@ -132,12 +132,11 @@ def bytes_bound(messages: Sequence[Message]) -> int:
     total = TOKENS_PER_MESSAGE_BOUND
     for message in messages:
         total += TOKENS_PER_MESSAGE_BOUND + len(message.role) + utf8_length(message.text)
-        total += sum(
-            len(str(key)) + utf8_length(str(value)) for key, value in message.extra.items()
-        )
+        for key, value in message.extra.items():
+            total += len(str(key)) + utf8_length(str(value))
     return total
 
 
 def utf8_length(text: str) -> int:
     """Length of ``text`` in UTF-8 bytes; a lone surrogate, which JSON can carry, counts too."""
-    return len(text.encode(errors="surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

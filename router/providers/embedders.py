@@ -136,17 +136,17 @@ class LiteLLMEmbedder(LiteLLMProvider):
         litellm = await asyncio.to_thread(library)
         settings = {OWN_NAMES.get(name, name): value for name, value in self._settings.items()}
         tally.final = False
-        patience = Patience(self._timeouts, streamed=False)
-        try:
-            async with asyncio.timeout_at(patience.until_s()):
-                reply = await litellm.aembedding(
-                    model=self._upstream_model, **_fields(request), **settings
-                )
-        except Exception as error:
-            translated, answered = self._translated(error, patience)
-            if answered:
-                tally.settle(Usage())
-            raise translated from error
+        with Patience(self._timeouts, streamed=False) as patience:
+            try:
+                with patience.waiting():
+                    reply = await litellm.aembedding(
+                        model=self._upstream_model, **_fields(request), **settings
+                    )
+            except Exception as error:
+                translated, answered = self._translated(error, patience)
+                if answered:
+                    tally.settle(Usage())
+                raise translated from error
         read: Mapping[str, Any] = reply.model_dump()
         return read
 

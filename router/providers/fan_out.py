@@ -41,7 +41,7 @@ async def draw_each(
     try:
         drawn = await asyncio.gather(*map(one, range(request.n)), return_exceptions=True)
     finally:
-        tally.usage = sum((each.usage for each in tallies), start=Usage())
+        tally.usage = Usage.total(each.usage for each in tallies)
         tally.final = all(each.final for each in tallies)
         _join_origins(tally, tallies)
     errors = [each for each in drawn if isinstance(each, BaseException)]

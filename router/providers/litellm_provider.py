@@ -106,26 +106,25 @@ class LiteLLMProvider:
         if request.n != 1:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
-        patience = Patience(self._timeouts, streamed=True)
-        reply = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
-        try:
-            while (piece := await self._next(reply, patience)) is not None:
-                event = piece.model_dump(exclude_none=True)
-                usage = normalised(event.get("usage")) or usage
-                with self._reading():
-                    chunk = wire.to_chunk(event)
-                if chunk is None or not (chunk.delta or chunk.finish_reason):
-                    continue
-                texts.append(wire.text_of(chunk.delta.get("content")))
-                texts.append(wire.text_of(chunk.delta.get("reasoning_content")))
-                finished = finished or chunk.finish_reason is not None
-                yield chunk
-                patience.heard(chunk)
-        finally:
-            await _hang_up(reply)
+        with Patience(self._timeouts, streamed=True) as patience:
+            reply = await self._open(request, tally, patience, stream=True)
+            try:
+                while (piece := await self._next(reply, patience)) is not None:
+                    event = piece.model_dump(exclude_none=True)
+                    usage = normalised(event.get("usage")) or usage
+                    with self._reading():
+                        chunk = wire.to_chunk(event)
+                    if chunk is None or not (chunk.delta or chunk.finish_reason):
+                        continue
+                    texts += wire.texts_of(chunk)
+                    finished = finished or chunk.finish_reason is not None
+                    yield chunk
+                    patience.heard(chunk)
+            finally:
+                await _hang_up(reply)
         if not finished:
             raise ProviderError(self.model, "the stream ended before the completion did")
         tally.settle(usage or estimated(request, ["".join(texts)]))
@@ -138,8 +137,8 @@ class LiteLLMProvider:
             litellm.in_memory_llm_clients_cache.flush_cache()
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
-        patience = Patience(self._timeouts, streamed=False)
-        completion = await self._open(request, tally, patience, stream=False)
+        with Patience(self._timeouts, streamed=False) as patience:
+            completion = await self._open(request, tally, patience, stream=False)
         reply = completion.model_dump()
         usage = normalised(reply.get("usage"))
         n_tokens = usage.completion_tokens if usage is not None else 0
@@ -166,7 +165,7 @@ class LiteLLMProvider:
             known = {name: value for name, value in body.items() if name not in self._unknown}
             tally.final = False
             try:
-                async with asyncio.timeout_at(patience.until_s()):
+                with patience.waiting():
                     return await litellm.acompletion(**known, **self._settings)
             except litellm.UnsupportedParamsError as error:
                 tally.settle(Usage())
@@ -199,7 +198,7 @@ class LiteLLMProvider:
     async def _next(self, reply: Any, patience: Patience) -> Any:  # noqa: ANN401 - litellm's objects
         """Give the next piece of a stream, None at its end."""
         try:
-            async with asyncio.timeout_at(patience.until_s()):
+            with patience.waiting():
                 return await anext(reply, None)
         except _failures() as error:
             raise self._translated(error, patience)[0] from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,13 +19,14 @@ from cost_models.estimates import NS_PER_S, CallBound, worst_case_usage
 from cost_models.money import NANO_PER_USD, to_nano_usd
 from cost_models.types import Usage
 from router.errors import AllowanceExceededError, ProviderTimeoutError, RequestError
+from router.providers.alarm import Alarm
 from router.providers.base import Tally
 from router.providers.hedging import first_of_two
 from router.providers.usage import extra_bound
 from router.types import CallRecord, CallRole
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from cost_models.estimates import Throughput
     from cost_models.pricing import Price
@@ -112,7 +113,7 @@ class Meter:
     @property
     def usage(self) -> Usage:
         """Sum over ``calls``."""
-        return sum((call.usage for call in self.calls), start=Usage())
+        return Usage.total(call.usage for call in self.calls)
 
     @property
     def cost_nano_usd(self) -> int:
@@ -154,9 +155,8 @@ class Meter:
         self._check_caps(call.worst, worst_nano_usd)
         tally = Tally(vendor=call.provider, price_source=call.price.source)
         admitted = _Flight(call.model, role, call.price, call.worst, worst_nano_usd, tally)
-        with self._flying(admitted) as flight:
-            async with self._in_time():
-                return await call.make(flight.tally)
+        with self._flying(admitted) as flight, self._in_time():
+            return await call.make(flight.tally)
 
     async def _draw(
         self, request: SampleRequest, role: CallRole, beside: list[_Flight]
@@ -166,7 +166,7 @@ class Meter:
         with self._flying(admitted) as flight:
             flight.tally.elsewhere = beside[0].tally.deployment if beside else None
             beside.append(flight)
-            async with self._in_time():
+            with self._in_time():
                 return await self._provider.sample(capped, flight.tally)
 
     async def _hedged(
@@ -192,28 +192,24 @@ class Meter:
         then, and is in doubt at its worst case before.
         """
         capped, admitted = self._admitted(request, role)
-        with self._flying(admitted) as flight:
+        alarm = self._alarm()
+        with closing(alarm), self._flying(admitted) as flight:
             chunks = self._provider.stream(capped, flight.tally)
             try:
                 while True:
-                    chunk = await self._next(chunks)
+                    try:
+                        with alarm:
+                            chunk = await anext(chunks, None)
+                    except TimeoutError as error:
+                        if alarm.rang:
+                            raise self._too_late() from error
+                        raise
                     if chunk is None:
                         return
                     yield chunk
             finally:
                 if isinstance(chunks, AsyncGenerator):
                     await chunks.aclose()
-
-    async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
-        """Await the next piece, None after the last; the deadline ends it as in `_in_time`."""
-        limit = asyncio.timeout(self._left_s)
-        try:
-            async with limit:
-                return await anext(chunks, None)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise self._too_late() from error
 
     @contextmanager
     def _flying(self, flight: _Flight) -> Iterator[_Flight]:
@@ -305,22 +301,24 @@ class Meter:
             vendor=tally.vendor,
         )
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
         """Cancel what runs inside at the deadline, and say so as an upstream timeout."""
-        limit = asyncio.timeout(self._left_s)
+        alarm = self._alarm()
         try:
-            async with limit:
+            with closing(alarm), alarm:
                 yield
         except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise self._too_late() from error
+            if alarm.rang:
+                raise self._too_late() from error
+            raise
 
-    @property
-    def _left_s(self) -> float | None:
+    def _alarm(self) -> Alarm:
+        """Make the alarm of the deadline."""
         deadline = self.allowance.deadline
-        return None if deadline is None else deadline - time.monotonic()
+        if deadline is None:
+            return Alarm(None)
+        return Alarm(asyncio.get_running_loop().time() + deadline - time.monotonic())
 
     def _too_late(self) -> ProviderTimeoutError:
         msg = "the request's deadline came before the answer; allow more time or a faster arm"

@@ -12,15 +12,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from cost_models.types import Usage
 from router.errors import ConfigError, ProviderError, RequestError
+from router.json_codec import dumps
 from router.providers import wire
+from router.providers.event_lines import EventLines
 from router.providers.fan_out import draw_each
 from router.providers.retries import ConnectTimeoutError, UnreachableError
 from router.providers.timeouts import Patience, Phase, Timeouts
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterator,
         Awaitable,
-        Iterator,
         Mapping,
         Sequence,
     )
@@ -57,7 +59,6 @@ ADAPTABLE = ("max_tokens", "n", "stream_options", "temperature", "top_p", "seed"
 UNSUPPORTED = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|not permitted", re.IGNORECASE
 )
-DONE = b"[DONE]"
 
 
 class OpenAICompatibleProvider:
@@ -85,9 +86,14 @@ class OpenAICompatibleProvider:
         self.model = model
         self.native_n = native_n
         self._upstream_model = upstream_model
-        self._url = base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        self._url = URL(
+            base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        )
         self._shown_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._api_key = api_key
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
         self._timeouts = timeouts or Timeouts()
         self._refused: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
@@ -120,27 +126,29 @@ class OpenAICompatibleProvider:
         if request.n != 1:
             msg = f"one completion is streamed at a time, got n={request.n}"
             raise RequestError(msg, param="n")
-        patience = Patience(self._timeouts, streamed=True)
-        response = await self._open(request, tally, patience, stream=True)
         texts: list[str] = []
         finished = False
         usage = None
-        async with response, aclosing(self._events(response, patience)) as events:
-            async for event in events:
-                self._raise_told(event, tally)
-                reported = normalised(event.get("usage"))
-                with self._reading():
-                    chunk = wire.to_chunk(event)
-                usage = reported or usage
-                finished = finished or (chunk is not None and chunk.finish_reason is not None)
-                if finished and reported is not None:
-                    tally.settle(reported)
-                if chunk is None:
-                    continue
-                texts.append(wire.text_of(chunk.delta.get("content")))
-                texts.append(wire.text_of(chunk.delta.get("reasoning_content")))
-                yield chunk
-                patience.heard(chunk)
+        lines = EventLines()
+        with Patience(self._timeouts, streamed=True) as patience:
+            response = await self._open(request, tally, patience, stream=True)
+            async with response, aclosing(self._blocks(response, patience)) as blocks:
+                async for block in blocks:
+                    for data in lines.feed(block):
+                        reported, chunk = self._event(data, tally)
+                        usage = reported or usage
+                        finished = finished or (
+                            chunk is not None and chunk.finish_reason is not None
+                        )
+                        if finished and reported is not None:
+                            tally.settle(reported)
+                        if chunk is None:
+                            continue
+                        texts += wire.texts_of(chunk)
+                        yield chunk
+                        patience.heard(chunk)
+                    if lines.ended:
+                        break
         if not finished:
             raise ProviderError(self.model, "the stream ended before the completion did")
         tally.settle(usage or estimated(request, ["".join(texts)]))
@@ -152,19 +160,19 @@ class OpenAICompatibleProvider:
             await session.close()
 
     async def _draw(self, request: SampleRequest, tally: Tally) -> tuple[Sample, ...]:
-        patience = Patience(self._timeouts, streamed=False)
-        response = await self._open(request, tally, patience, stream=False)
-        async with response:
-            body = b"".join([block async for block in self._blocks(response, patience)])
-        with self._reading():
+        with Patience(self._timeouts, streamed=False) as patience:
+            response = await self._open(request, tally, patience, stream=False)
+            async with response:
+                body = b"".join([block async for block in self._blocks(response, patience)])
+        try:
             reply = wire.to_object(body)
-        self._raise_told(reply, tally)
-        usage = normalised(reply.get("usage"))
-        if usage is not None:
-            tally.settle(usage)
-        n_tokens = usage.completion_tokens if usage is not None else 0
-        with self._reading():
-            samples = wire.to_samples(reply, n_tokens)
+            self._raise_told(reply, tally)
+            usage = normalised(reply.get("usage"))
+            if usage is not None:
+                tally.settle(usage)
+            samples = wire.to_samples(reply, usage.completion_tokens if usage is not None else 0)
+        except (ValueError, RecursionError) as error:
+            raise self._malformed(error) from error
         if usage is None:
             tally.settle(estimated(request, [s.text + (s.reasoning or "") for s in samples]))
         return samples
@@ -214,10 +222,9 @@ class OpenAICompatibleProvider:
                 timeout=aiohttp.ClientTimeout(sock_connect=self._timeouts.connect_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         try:
             return await self._session.post(
-                self._url, json=body, headers=headers, allow_redirects=False
+                self._url, data=dumps(body), headers=self._headers, allow_redirects=False
             )
         except aiohttp.ConnectionTimeoutError as error:
             msg = (
@@ -232,24 +239,14 @@ class OpenAICompatibleProvider:
         except (aiohttp.ClientError, OSError) as error:
             raise self._lost(error) from error
 
-    async def _events(
-        self, response: aiohttp.ClientResponse, patience: Patience
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the JSON objects of a stream of server-sent events up to ``[DONE]``."""
-        rest = b""
-        async with aclosing(self._blocks(response, patience)) as blocks:
-            async for block in blocks:
-                *lines, rest = (rest + block).split(b"\n")
-                for line in lines:
-                    name, _, data = line.strip().partition(b":")
-                    data = data.strip()
-                    if name != b"data" or not data:
-                        continue
-                    if data == DONE:
-                        return
-                    with self._reading():
-                        event = wire.to_object(data)
-                    yield event
+    def _event(self, data: bytes, tally: Tally) -> tuple[Usage | None, Chunk | None]:
+        """Read one event of a stream: the usage that it reports, and its piece of the reply."""
+        try:
+            event = wire.to_object(data)
+            self._raise_told(event, tally)
+            return normalised(event.get("usage")), wire.to_chunk(event)
+        except (ValueError, RecursionError) as error:
+            raise self._malformed(error) from error
 
     async def _blocks(
         self, response: aiohttp.ClientResponse, patience: Patience
@@ -273,7 +270,7 @@ class OpenAICompatibleProvider:
     async def _wait(self, work: Awaitable[T], patience: Patience) -> T:
         """Await ``work`` for as long as there is patience."""
         try:
-            async with asyncio.timeout_at(patience.until_s()):
+            with patience.waiting():
                 return await work
         except TimeoutError as error:
             raise patience.late(self.model, self._shown_url) from error
@@ -284,14 +281,9 @@ class OpenAICompatibleProvider:
         msg = f"lost the connection to {self._shown_url} ({type(error).__name__})"
         return ProviderError(self.model, msg)
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Raise ProviderError where the upstream sent nonsense."""
-        try:
-            yield
-        except (ValueError, RecursionError) as error:
-            msg = f"{self._shown_url} sent a malformed reply: {self._shown(str(error))}"
-            raise ProviderError(self.model, msg) from error
+    def _malformed(self, error: Exception) -> ProviderError:
+        msg = f"{self._shown_url} sent a malformed reply: {self._shown(str(error))}"
+        return ProviderError(self.model, msg)
 
     def _raise_told(self, reply: Mapping[str, Any], tally: Tally) -> None:
         """Raise the error that some upstreams send with status 200."""

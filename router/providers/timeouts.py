@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from router.errors import ProviderTimeoutError
+from router.providers.alarm import Alarm
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from router.types import Chunk
 
 
@@ -44,13 +47,13 @@ class Timeouts:
 
 
 class Patience:
-    """The clock of one call: until when to wait for what comes next, in the loop's time.
+    """The clock of one call, ``with`` which it is made: until when to wait for what comes next.
 
     Signs of life without a token (comments, a role) do not make it wait any longer. The time for
     which the reader of a stream holds it up counts in ``total_s`` alone.
     """
 
-    __slots__ = ("_begun", "_heard", "_limits", "_phase", "_total_at", "_until_s")
+    __slots__ = ("_alarm", "_begun", "_heard", "_limits", "_phase", "_total_at", "_until_s")
 
     def __init__(self, limits: Timeouts, *, streamed: bool) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -61,20 +64,33 @@ class Patience:
         self._until_s = self._total_at
         if streamed:
             self._until_s = min(now_s + limits.first_token_s, self._total_at)
+        self._alarm = Alarm(self._until_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._alarm.close()
 
     def heard(self, chunk: Chunk) -> None:
         """Take note of a piece of the reply."""
         if self._begun or chunk.says_something:
             self._begun = self._heard = True
 
-    def until_s(self) -> float:
-        """Say until when the wait that begins now may last."""
+    def waiting(self) -> Alarm:
+        """Give what the wait that begins now happens in; TimeoutError when it takes too long."""
         if self._heard:
             self._heard = False
             self._phase = Phase.BETWEEN_TOKENS
             now_s = asyncio.get_running_loop().time()
             self._until_s = min(now_s + self._limits.between_tokens_s, self._total_at)
-        return self._until_s
+            self._alarm.until_s = self._until_s
+        return self._alarm
 
     def late(self, model: str, whom: str) -> ProviderTimeoutError:
         """Make the error for a wait that came to its end."""

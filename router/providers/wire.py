@@ -7,13 +7,13 @@ prompt templates, addresses and keys) is refused, never silently dropped.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from router.errors import RequestError
+from router.json_codec import loads
 from router.types import Chunk, Sample
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def to_body(request: SampleRequest, model: str) -> dict[str, Any]:
 
 def to_object(text: bytes | str) -> dict[str, Any]:
     """Read a JSON object; a ValueError or RecursionError when it is none."""
-    read = json.loads(text)
+    read = loads(text)
     if not isinstance(read, dict):
         msg = f"expected a JSON object, got {type(read).__name__}"
         raise MalformedReplyError(msg)
@@ -185,6 +185,12 @@ def to_chunk(event: Mapping[str, Any]) -> Chunk | None:
         finish_reason=None if reason is None else str(reason),
         logprobs=choice.get("logprobs"),
     )
+
+
+def texts_of(chunk: Chunk) -> list[str]:
+    """Give what a piece says, and what it thinks; what is neither is left out."""
+    delta = chunk.delta
+    return [text_of(delta[name]) for name in ("content", "reasoning_content") if name in delta]
 
 
 def text_of(content: object) -> str:

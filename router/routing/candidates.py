@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cost_models.estimates import CallBound, worst_case_nano_usd
 from cost_models.money import NANO_PER_USD, to_usd
@@ -86,7 +86,11 @@ def offers(catalog: Catalog, request: ChatRequest) -> tuple[Offer, ...]:
     if cascades and request.limits.strategy in catalog.cascades:
         return cascades
     strategies = _strategies(catalog, request)
-    plain = (_offer(model, strategy, request) for model in models for strategy in strategies)
+    n_bytes = bytes_bound(request.task.messages)
+    plain = []
+    for model in models:
+        prompt = _Prompt(model.provider.count_prompt_tokens(request.task.messages), n_bytes)
+        plain += [_offer(model, strategy, request, prompt) for strategy in strategies]
     return (*plain, *cascades)
 
 
@@ -155,22 +159,28 @@ def plain_strategy(catalog: Catalog) -> Strategy:
     return named.get("direct") or next(iter(catalog.strategies.values()))
 
 
-def _offer(model: Model, strategy: Strategy, request: ChatRequest) -> Offer:
+class _Prompt(NamedTuple):
+    """Upper bounds of a prompt's tokens: by its model's provider, and by its bytes."""
+
+    tokens: int
+    n_bytes: int
+
+
+def _offer(model: Model, strategy: Strategy, request: ChatRequest, prompt: _Prompt) -> Offer:
     task = request.task
-    prompt_tokens = model.provider.count_prompt_tokens(task.messages)
-    calls = strategy.worst_case(task, prompt_tokens)
+    calls = strategy.worst_case(task, prompt.tokens)
     worst = _most(model, calls)
-    first = _worst(model, calls[:1])
+    first = worst if len(calls) == model.n_at_once == 1 else _worst(model, calls[:1])
     cap = cap_nano_usd(request.limits.max_cost_usd)
     unfit = _unfit(strategy, task)
-    counted = prompt_tokens if prompt_tokens < bytes_bound(task.messages) else 0
+    counted = prompt.tokens if prompt.tokens < prompt.n_bytes else 0
     too_long = _too_long(model, counted, calls)
     too_dear = _too_dear(first, cap)
     return Offer(
         arm=Arm(model.name, str(strategy)),
         model=model,
         strategy=strategy,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=prompt.tokens,
         counted_tokens=counted,
         calls=calls,
         worst_case_nano_usd=worst if cap is None else min(worst, cap),
@@ -188,8 +198,11 @@ def _cascade_offer(
     """Offer a cascade: what it can cost is the sum of its stages, judges included."""
     task = request.task
     stages = []
+    n_bytes = bytes_bound(task.messages)
     for stage in stages_of(escalation, task):
-        offer = _offer(models[stage.arm.model], stage.strategy, request)
+        model = models[stage.arm.model]
+        prompt = _Prompt(model.provider.count_prompt_tokens(task.messages), n_bytes)
+        offer = _offer(model, stage.strategy, request, prompt)
         calls = stage.worst_case(task, offer.prompt_tokens)
         worst = _most(offer.model, calls)
         stages.append(replace(offer, calls=calls, uncapped_nano_usd=worst))

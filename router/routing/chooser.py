@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cost_models.estimates import CallBound
     from policies.artifacts import FittedPolicy
     from policies.base import Policy
-    from policies.difficulty import DifficultyEstimator, Prediction
+    from policies.predictor import Prediction, Predictor
     from policies.types import Decision
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
@@ -200,6 +200,8 @@ class Choice:
 
     def _forecast(self, feasible: Sequence[int]) -> Forecast:
         whole = Forecast.of(self.priced, self.prediction)
+        if len(feasible) == len(self.offers):
+            return whole
         kept = list(feasible)
         return replace(
             whole,
@@ -235,7 +237,7 @@ class _InService:
     """
 
     stored_version: str
-    estimator: DifficultyEstimator
+    estimator: Predictor
     policy: UtilityPolicy
     verified: frozenset[Arm]
 

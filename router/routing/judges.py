@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cost_models.types import Arm
-    from policies.difficulty import DifficultyEstimator, Prediction
+    from policies.predictor import Prediction, Predictor
     from router.routing.candidates import Offer
     from router.routing.catalog import Catalog
     from router.strategies.escalation import Escalation
@@ -76,7 +76,7 @@ class Judges:
 
 
 def predicted(
-    estimator: DifficultyEstimator,
+    estimator: Predictor,
     query: str,
     offers: Sequence[Offer],
     derived: Collection[Arm],

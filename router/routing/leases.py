@@ -62,7 +62,7 @@ class Lease:
     @property
     def usage(self) -> Usage:
         """Sum over ``calls``."""
-        return sum((meter.usage for meter in self._meters), start=Usage())
+        return Usage.total(meter.usage for meter in self._meters)
 
     @property
     def upstream_s(self) -> float:

@@ -87,9 +87,12 @@ class Said:
 
     def hear(self, chunk: Chunk) -> Sequence[Chunk]:
         """Take a piece; give those that can be passed on."""
-        self._texts.append(str(chunk.delta.get("content") or ""))
-        self._refusals.append(str(chunk.delta.get("refusal") or ""))
-        self.calls = self.calls or bool(chunk.delta.get("tool_calls"))
+        delta = chunk.delta
+        if text := delta.get("content"):
+            self._texts.append(str(text))
+        if refusal := delta.get("refusal"):
+            self._refusals.append(str(refusal))
+        self.calls = self.calls or bool(delta.get("tool_calls"))
         self.finish_reason = chunk.finish_reason or self.finish_reason
         if self.begun:
             return (chunk,)

@@ -9,76 +9,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from cost_models.errors import BudgetExceededError, RheostatError
-from policies.errors import NoAffordableArmError
+from cost_models.errors import BudgetExceededError
 from policies.types import Query
-from router.errors import ProviderError, RequestError, WebhookError
-from router.providers.retries import RetryBudget
-from router.routing.admission import Admission, Attempt
+from router.routing.books import Books
 from router.routing.candidates import offers
 from router.routing.embeddings import Embedded, embedding_run
 from router.routing.exemplars import Exemplars
-from router.routing.fallbacks import Failure, alternatives
-from router.routing.leases import Lease
-from router.routing.output_sizes import OutputSizes
+from router.routing.fallbacks import alternatives
+from router.routing.heart import Heart
 from router.routing.permits import Permits
-from router.routing.runs import (
-    CLIENT_LEFT,
-    Run,
-    Said,
-    after,
-    scopes_for,
-    told,
-    whole_chunks,
-    with_failures,
-)
-from router.routing.types import Served, is_auto, policy_named
-from router.routing.webhook import event_of
+from router.routing.runner import Runner
+from router.routing.runs import Said, scopes_for, told, whole_chunks
+from router.routing.settings import ServiceSettings
+from router.routing.types import is_auto, policy_named
 from router.verifiers.response_format import with_format
-from storage.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
-from storage.ledger import Asked, OpenEntry, Refusal, SettleEntry
+from storage.errors import LedgerError
+from storage.ledger import Asked, OpenEntry, Refusal
 from storage.policies import kept_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from cost_models.rates import RateLimits
-    from policies.types import Decision
     from router.providers.deployments import DeploymentState
     from router.routing.catalog import Catalog
     from router.routing.chooser import Choice, Chooser
     from router.routing.embeddings import EmbeddingModel, EmbeddingRun, EmbedRequest
+    from router.routing.fallbacks import Failure
     from router.routing.pacing import Pacer
-    from router.routing.types import ChatRequest, Plan
+    from router.routing.runner import Consider
+    from router.routing.runs import Run
+    from router.routing.types import ChatRequest, Plan, Served
     from router.routing.webhook import Webhook
     from router.strategies.direct import Direct
-    from router.types import Answer, Chunk
+    from router.types import Chunk
     from storage.alerts import Alert
     from storage.forecasts import Outlook
-    from storage.ledger import Settlement
+    from storage.ledger import SettleEntry
     from storage.outcomes import Grade
     from storage.rates import Permit
     from storage.store import Ledger
 
 T = TypeVar("T")
-OPENING_LOST = "the ledger failed while the hold was written"
-MAX_DOUBTFUL = 10_000
-"""Openings without an answer to look for later. The first of an outage are kept: only what was
-under way at its beginning can have been written."""
-
-DOUBTFUL_AT_ONCE = 500
-BUSY_SETTLEMENTS = 2
-BUSY_PAUSE_S = 0.1
-"""How often a settlement is tried again at once where others keep the ledger locked, and when."""
-
-ROLL_UP_AT_ONCE = 60
-"""Hours that one heartbeat rolls up at most: more are there after an upgrade only."""
 MAX_LISTED = 50
 """Policies that are listed as models; older ones can be named all the same."""
 
@@ -88,29 +65,6 @@ LOG = logging.getLogger("rheostat.service")
 def utc_now() -> datetime:
     """Tell the time: the service's clock."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """``request_timeout_s`` bounds a request's upstream work from its hold on.
-
-    Its calls that failed and cost nothing are tried again up to ``max_retries`` times in all, and
-    when its arm fails, others serve it, up to ``max_fallbacks`` of them. One that would fit if what
-    is in flight cost nothing more waits up to ``budget_wait_s``.
-
-    The text of a query is kept for learning unless ``keep_query_text`` is False; the whole
-    conversation only with ``store_prompts``. A replica says every ``heartbeat_s`` that it is
-    alive; one that was silent for ``stale_after_s`` is dead.
-    """
-
-    request_timeout_s: float = 300.0
-    budget_wait_s: float = 30.0
-    max_retries: int = 2
-    max_fallbacks: int = 2
-    keep_query_text: bool = True
-    store_prompts: bool = False
-    heartbeat_s: float = 10.0
-    stale_after_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +94,31 @@ class RoutingService:
     exemplars: Exemplars = field(default_factory=Exemplars)
     pacer: Pacer | None = None
     embedders: Mapping[str, EmbeddingModel] = field(default_factory=dict)
-    _sizes: OutputSizes = field(default_factory=OutputSizes, init=False)
-    _settling: set[asyncio.Future[Any]] = field(default_factory=set, init=False)
-    _unsettled: deque[SettleEntry] = field(default_factory=deque, init=False)
-    _doubtful: deque[str] = field(default_factory=deque, init=False)
-    _untold: deque[Alert] = field(default_factory=deque, init=False)
-    _heart: asyncio.Task[None] | None = field(default=None, init=False)
-    _permits: Permits = field(init=False)
+    books: Books = field(init=False)
+    heart: Heart = field(init=False)
+    _runner: Runner = field(init=False)
 
     def __post_init__(self) -> None:
-        self._permits = Permits(self.ledger, self.clock, self.settings.stale_after_s)
+        settings = self.settings
+        permits = Permits(self.ledger, self.clock, settings.stale_after_s)
+        self.books = Books(self.ledger, self.clock, permits)
+        self.heart = Heart(
+            self.books,
+            self._take_up,
+            settings.heartbeat_s,
+            settings.stale_after_s,
+            self.webhook,
+            self.pacer,
+        )
+        self._runner = Runner(
+            self.books, settings, self._consider, self._others, self.chooser.observe
+        )
 
     async def start(self) -> None:
         """Charge what dead replicas left open, load the policy in service, begin to beat."""
-        await self._tend_and_tell()
+        await self.heart.start()
         if self.pacer is not None:
             await asyncio.to_thread(self._read_spending, self.pacer)
-        self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
         """Wait for settlements under way, then close the models and the ledger."""
@@ -168,28 +130,26 @@ class RoutingService:
 
         The ledger stays open, for the service that takes this one's place.
         """
-        if self._heart is not None:
-            self._heart.cancel()
-            await asyncio.wait({self._heart})
-        while self._settling:
-            await asyncio.wait(self._settling)
+        await self.heart.stop()
+        await self.books.all_written()
         with suppress(LedgerError):
-            await asyncio.to_thread(self._settle_again)
+            await asyncio.to_thread(self.books.settle_again)
         for model in self.catalog.models.values():
             await model.provider.aclose()
         for embedding in self.embedders.values():
             await embedding.embedder.aclose()
-        return Unfinished(tuple(self._unsettled), tuple(self._doubtful), tuple(self._untold))
+        books = self.books
+        return Unfinished(tuple(books.unsettled), tuple(books.doubtful), tuple(self.heart.untold))
 
     def follow(self, before: RoutingService) -> None:
         """Take the place of another service of the same ledger: whom it let in may end here."""
-        self._permits = before._permits
+        self.books.permits = before.books.permits
 
     def take_over(self, unfinished: Unfinished) -> None:
         """Go on with what another service of the same ledger could not end."""
-        self._unsettled.extend(unfinished.unsettled)
-        self._doubtful.extend(unfinished.doubtful)
-        self._untold.extend(unfinished.untold)
+        self.books.unsettled.extend(unfinished.unsettled)
+        self.books.doubtful.extend(unfinished.doubtful)
+        self.heart.untold.extend(unfinished.untold)
 
     def models(self) -> Sequence[str]:
         """Names of the configured models."""
@@ -217,11 +177,15 @@ class RoutingService:
 
     async def admit(self, request: ChatRequest | EmbedRequest, limits: RateLimits) -> Permit:
         """Count a request in the limits of its key; RateLimitedError where it comes too fast."""
-        return await self._permits.admit(request, limits)
+        return await self.books.permits.admit(request, limits)
 
     async def let_go(self, request: ChatRequest | EmbedRequest) -> None:
         """End the permit of a request that used nothing."""
-        await self.kept(self._permits.end(request))
+        await self.books.let_go(request)
+
+    async def kept(self, work: Awaitable[T]) -> T:
+        """Await ``work`` to its end even if the caller is cancelled meanwhile."""
+        return await self.books.kept(work)
 
     async def answer(self, request: ChatRequest) -> Served:
         """Serve one request; the answer is in the ledger when this returns."""
@@ -230,12 +194,12 @@ class RoutingService:
             try:
                 answer = await run.lease.run(run.task)
             except BaseException as error:
-                following = await self._fall_back(run, error)
+                following = await self._runner.replaced(run, error)
                 if following is None:
                     raise
                 run = following
             else:
-                return await self._finish(run, answer)
+                return await self._runner.finish(run, answer)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk | Served, None]:
         """Serve one request piece by piece: chunks, then the served request after its commit.
@@ -262,12 +226,12 @@ class RoutingService:
                     for chunk in whole_chunks(answer):
                         yield chunk
             except BaseException as error:
-                following = await self._fall_back(run, error, begun=said.begun)
+                following = await self._runner.replaced(run, error, begun=said.begun)
                 if following is None:
                     raise
                 run = following
             else:
-                yield await self._finish(run, answer)
+                yield await self._runner.finish(run, answer)
                 return
 
     def embedding_models(self) -> Sequence[str]:
@@ -292,9 +256,7 @@ class RoutingService:
         finally:
             cancelled = isinstance(failure, asyncio.CancelledError)
             settle = run.settlement(entry_id, told(failure), cancelled=cancelled)
-            settlement = await self.kept(
-                self._write(settle, self._ended(request, run.usage.prompt_tokens))
-            )
+            settlement = await self.books.settle(settle, request, run.usage.prompt_tokens)
         return Embedded(
             request_id=request.request_id,
             model=request.model,
@@ -310,9 +272,9 @@ class RoutingService:
         asked = request.asked()
         try:
             entry = OpenEntry(asked, run.decision, run.worst_nano_usd)
-            return run, await self._open(entry, self.settings.budget_wait_s)
+            return run, await self.books.open(entry, self.settings.budget_wait_s)
         except BudgetExceededError as error:
-            await self._refuse(Refusal(asked, str(error), arm=run.decision.arm, cause=error))
+            await self.books.refuse(Refusal(asked, str(error), arm=run.decision.arm, cause=error))
             raise
 
     async def feedback(self, request_id: str, grade: Grade, tenant: str) -> None:
@@ -328,6 +290,18 @@ class RoutingService:
         except LedgerError as error:
             return [str(error)]
         return []
+
+    async def _begin(self, request: ChatRequest) -> Run:
+        """Hold the worst case of a request; one that is refused gives its permit back."""
+        asked_s = time.monotonic()
+        try:
+            await self._prepare(request)
+            asked = self.asked(request)
+            return await self._runner.begin(asked, self.exemplars.shown(request), asked_s)
+        except BaseException:
+            if request.permit is not None:
+                await self.let_go(request)
+            raise
 
     async def _prepare(self, request: ChatRequest) -> None:
         """Make the policy that a request names ready."""
@@ -348,13 +322,25 @@ class RoutingService:
             return choice.reachable(down)
         return choice
 
+    def _others(
+        self, whole: ChatRequest, failures: Sequence[Failure]
+    ) -> Iterable[tuple[ChatRequest, Consider]]:
+        """Give what could serve a request after some arms failed it, the first choice first."""
+        return alternatives(self.catalog, whole, failures, self._consider)
+
+    def _take_up(self, now: datetime) -> None:
+        """Take over what others put into the ledger; called in the heart's thread."""
+        self.exemplars.follow(self.ledger, self.catalog, now)
+        self.chooser.judges.follow(self.ledger, self.catalog, now)
+        self.chooser.follow(self.ledger)
+
     def _pace(self, request: ChatRequest, now: datetime) -> Outlook | None:
         """Give what paces a request; what was spent is read again in the background, if due."""
         if self.pacer is None:
             return None
         if self.pacer.is_due():
             reading = asyncio.to_thread(self._read_spending, self.pacer)
-            self._keep(asyncio.ensure_future(reading))
+            self.books.keep(asyncio.ensure_future(reading))
         return self.pacer.pace(scopes_for(request), now)
 
     def _read_spending(self, pacer: Pacer) -> None:
@@ -363,145 +349,6 @@ class RoutingService:
             pacer.refresh(self.ledger, self.clock())
         except LedgerError as error:
             LOG.warning("pacing goes on with older figures: %s", error)
-
-    async def _begin(self, request: ChatRequest) -> Run:
-        """Hold the worst case of a request; one that is refused gives its permit back."""
-        try:
-            return await self._admit_to_budgets(request)
-        except BaseException:
-            if request.permit is not None:
-                await self.let_go(request)
-            raise
-
-    async def _admit_to_budgets(self, request: ChatRequest) -> Run:
-        """Choose an arm whose worst case fits every budget and hold it, or refuse the request.
-
-        What does not fit is tried again as `router.routing.admission` says, until it fits, waits in
-        vain, or cannot be served.
-        """
-        asked_s = time.monotonic()
-        await self._prepare(request)
-        asked = self.asked(request)
-        request = self.exemplars.shown(request)
-        whole = Attempt(request, self._consider(request))
-        wait_s, usual_cap = self.settings.budget_wait_s, self._sizes.usual_cap
-        admission = Admission(self._consider, whole, wait_s, usual_cap)
-        try:
-            attempt, decision, entry_id = await self._admit(admission, asked)
-        except NoAffordableArmError as error:
-            await self._refuse(Refusal(asked, str(error)))
-            raise
-        offer = attempt.choice.offer(decision.arm)
-        deadline = time.monotonic() + self.settings.request_timeout_s
-        lease = Lease(offer, deadline, RetryBudget(self.settings.max_retries))
-        return Run(
-            asked,
-            request,
-            attempt.request,
-            entry_id,
-            offer,
-            decision,
-            lease,
-            asked_s=asked_s,
-            started_s=asked_s,
-        )
-
-    async def _admit(
-        self, admission: Admission, asked: Asked, failures: Sequence[Failure] = ()
-    ) -> tuple[Attempt, Decision, int]:
-        """Hold the worst case of the arm that is chosen; give it with the entry's id.
-
-        A first attempt that no budget takes is written down as refused. Raises
-        NoAffordableArmError, RequestError and BudgetExceededError.
-        """
-        attempt = admission.whole
-        while True:
-            decision = attempt.choice.decide()
-            if failures:
-                decision = after(decision, failures)
-            offer = attempt.choice.offer(decision.arm)
-            entry = OpenEntry(asked, decision, offer.worst_case_nano_usd)
-            try:
-                return attempt, decision, await self._open(entry, attempt.wait_s)
-            except BudgetExceededError as error:
-                following = admission.after(attempt, offer, error)
-                if following is None:
-                    if not failures:
-                        refusal = Refusal(asked, str(error), arm=decision.arm, cause=error)
-                        await self._refuse(refusal)
-                    raise
-                attempt = following
-
-    async def _fall_back(
-        self, run: Run, error: BaseException, *, begun: bool = False
-    ) -> Run | None:
-        """Settle an attempt that failed and begin the next one; None where there is none to try.
-
-        Only upstreams that failed are replaced, before anything was said, within the request's
-        time, its own cap and every budget.
-        """
-        may = (
-            isinstance(error, ProviderError)
-            and not begun
-            and not run.lease.is_over
-            and len(run.failures) < self.settings.max_fallbacks
-        )
-        settlement = await self._settle(run, None, error, ends=not may)
-        if not may:
-            return None
-        failed = Failure(run.decision.arm, str(error), settlement.cost_nano_usd, run.lease)
-        following = None
-        try:
-            following = await self._another(run, (*run.failures, failed))
-        finally:
-            if following is None:
-                await self.kept(self._permits.end(run.request, run.used_tokens))
-        return following
-
-    async def _another(self, run: Run, failures: tuple[Failure, ...]) -> Run | None:
-        """Begin the attempt after ``failures``; None where no arm is left that fits."""
-        for request, consider in alternatives(self.catalog, run.whole, failures, self._consider):
-            admission = Admission(
-                consider, Attempt(request, consider(request)), 0.0, self._sizes.usual_cap
-            )
-            try:
-                attempt, decision, entry_id = await self._admit(admission, run.asked, failures)
-            except (NoAffordableArmError, RequestError, BudgetExceededError):
-                continue
-            offer = attempt.choice.offer(decision.arm)
-            return replace(
-                run,
-                request=attempt.request,
-                entry_id=entry_id,
-                offer=offer,
-                decision=decision,
-                lease=run.lease.another(offer),
-                started_s=time.monotonic(),
-                failures=failures,
-            )
-        return None
-
-    async def _open(self, entry: OpenEntry, wait_s: float) -> int:
-        """Hold an entry's worst case; one whose client leaves meanwhile is given back."""
-        opening = self.ledger.opening(entry, self.clock(), wait_s)
-        opened = asyncio.wrap_future(opening.future)
-        try:
-            return await asyncio.shield(opened)
-        except LedgerUnavailableError:
-            if len(self._doubtful) < MAX_DOUBTFUL:
-                self._doubtful.append(entry.asked.query.query_id)
-            raise
-        except asyncio.CancelledError:
-            self.ledger.withdraw(opening)
-            self._keep(asyncio.ensure_future(self._undo(opened)))
-            raise
-
-    async def _refuse(self, refusal: Refusal) -> None:
-        """Write a refusal down; a ledger that cannot take it does not change what is answered."""
-        try:
-            await self.kept(asyncio.wrap_future(self.ledger.refusing(refusal, self.clock())))
-        except LedgerError as error:
-            LOG.warning("a refusal was not written to the ledger: %s", error)
 
     def asked(self, request: ChatRequest) -> Asked:
         """Give what the ledger keeps of a request."""
@@ -526,161 +373,3 @@ class RoutingService:
             prompt_text=conversation,
             keep_query_text=self.settings.keep_query_text,
         )
-
-    async def _finish(self, run: Run, answer: Answer) -> Served:
-        now_s = time.monotonic()
-        settlement = await self._settle(run, answer, None)
-        self.chooser.observe(run.decision.arm, now_s - run.started_s)
-        self._sizes.observe(run.decision.arm, run.request, answer, run.lease.calls)
-        served = Served(
-            request_id=run.request.request_id,
-            decision=run.decision,
-            answer=answer,
-            usage=run.lease.usage,
-            cost_nano_usd=settlement.cost_nano_usd,
-            latency_s=now_s - run.asked_s,
-            overhead_s=max(0.0, time.monotonic() - run.asked_s - run.lease.upstream_s),
-            calls=run.lease.calls,
-            attempts=run.lease.attempts,
-        )
-        return with_failures(served, run.failures) if run.failures else served
-
-    async def _settle(
-        self, run: Run, answer: Answer | None, error: BaseException | None, *, ends: bool = True
-    ) -> Settlement:
-        """Write what the run used and free the rest; goes on in the background if cancelled.
-
-        With it the request ends, unless another attempt may follow.
-        """
-        settle = SettleEntry(
-            entry_id=run.entry_id,
-            calls=run.lease.ledger_calls(),
-            attempts=run.lease.ledger_attempts(),
-            latency_s=time.monotonic() - run.started_s,
-            answer_value=answer.value if answer else None,
-            confidence=answer.confidence if answer else None,
-            complete=answer.complete if answer else False,
-            error=told(error),
-        )
-        ended = self._ended(run.request, run.used_tokens) if ends else None
-        return await self.kept(self._write(settle, ended))
-
-    def _ended(
-        self, request: ChatRequest | EmbedRequest, n_tokens: int
-    ) -> tuple[Permit, int] | None:
-        """Give the permit that ends with a request, and the tokens that it used."""
-        permit = self._permits.take_out(request)
-        return None if permit is None else (permit, n_tokens)
-
-    async def _write(
-        self, settle: SettleEntry, ended: tuple[Permit, int] | None = None
-    ) -> Settlement:
-        """Settle an entry, or keep it for later if the ledger cannot take it now.
-
-        A ledger that is only busy is asked again: the answer is there, and was paid for.
-        """
-        try:
-            for _ in range(BUSY_SETTLEMENTS):
-                with suppress(LedgerBusyError):
-                    settling = self.ledger.settling(settle, self.clock(), ended)
-                    return await asyncio.wrap_future(settling)
-                await asyncio.sleep(BUSY_PAUSE_S)
-            return await asyncio.wrap_future(self.ledger.settling(settle, self.clock(), ended))
-        except LedgerUnavailableError as error:
-            LOG.warning("entry %d is not settled yet: %s", settle.entry_id, error)
-            self._unsettled.append(settle)
-            raise
-
-    def _settle_again(self) -> None:
-        """Settle what the ledger could not take; LedgerUnavailableError if it still cannot."""
-        while self._unsettled:
-            try:
-                self.ledger.settle(self._unsettled[0], self.clock())
-            except LedgerUnavailableError:
-                raise
-            except RheostatError as error:
-                LOG.warning("entry %d stays open: %s", self._unsettled[0].entry_id, error)
-            self._unsettled.popleft()
-
-    def _close_doubtful(self) -> None:
-        """Settle at nothing what was opened after all though the ledger failed to say so."""
-        while self._doubtful:
-            some = [self._doubtful[i] for i in range(min(len(self._doubtful), DOUBTFUL_AT_ONCE))]
-            for entry_id in self.ledger.find_open(some):
-                lost = SettleEntry(entry_id, (), 0.0, complete=False, error=OPENING_LOST)
-                self.ledger.settle(lost, self.clock())
-            for _ in some:
-                self._doubtful.popleft()
-
-    async def _undo(self, opening: asyncio.Future[int]) -> None:
-        """Settle at nothing an entry whose client left while its hold was being written."""
-        with suppress(RheostatError):
-            entry_id = await opening
-            settle = SettleEntry(entry_id, (), 0.0, complete=False, error=CLIENT_LEFT)
-            await self._write(settle)
-
-    async def kept(self, work: Awaitable[T]) -> T:
-        """Await ``work`` to its end even if the caller is cancelled meanwhile."""
-        return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
-
-    def _keep(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
-        self._settling.add(work)
-        work.add_done_callback(self._done)
-        return work
-
-    def _done(self, work: asyncio.Future[T]) -> None:
-        """Let go of work that has ended; whoever awaited it may be gone, with its error unread."""
-        self._settling.discard(work)
-        if not work.cancelled():
-            work.exception()
-
-    async def _beat(self) -> None:
-        """Beat until cancelled: an error that ended this would let others take us for dead."""
-        while True:
-            await asyncio.sleep(self.settings.heartbeat_s)
-            try:
-                await self.kept(self._tend_and_tell())
-            except RheostatError as error:
-                LOG.warning("the heartbeat met an error: %s", error)
-
-    async def _tend_and_tell(self) -> None:
-        """Tend, then send what was passed, in the background: a slow receiver stops no beat."""
-        try:
-            await asyncio.to_thread(self._tend)
-        finally:
-            while self._untold:
-                alert = self._untold.popleft()
-                if self.webhook is not None:
-                    self._keep(asyncio.ensure_future(self._send(self.webhook, alert)))
-
-    async def _send(self, webhook: Webhook, alert: Alert) -> None:
-        """Send an alert; one that cannot be delivered is in the log all the same."""
-        try:
-            await webhook.send(event_of(alert), self.clock())
-        except WebhookError as error:
-            LOG.warning("an alert was not delivered: %s", error)
-
-    def _tend(self) -> None:
-        """Say that we live, charge for dead ones, tell of thresholds, roll up, follow others."""
-        now = self.clock()
-        self.ledger.beat(now)
-        self._settle_again()
-        self._close_doubtful()
-        self._permits.tend()
-        for entry in self.ledger.recover(now, self.settings.stale_after_s):
-            LOG.warning(
-                "request %s was left open by a dead process; charged %d nano-USD, in doubt",
-                entry.request_id,
-                entry.charged_nano_usd,
-            )
-        for alert in self.ledger.alerts(now, {} if self.pacer is None else self.pacer.paced):
-            LOG.warning("%s", alert)
-            self._untold.append(alert)
-        self.ledger.roll_up(now, ROLL_UP_AT_ONCE)
-        self.ledger.forget_answers(now)
-        done = self.ledger.judge_trial(now)
-        if done is not None:
-            LOG.warning("%s", done)
-        self.exemplars.follow(self.ledger, self.catalog, now)
-        self.chooser.judges.follow(self.ledger, self.catalog, now)
-        self.chooser.follow(self.ledger)

@@ -21,7 +21,8 @@ from router.providers.simulated import build_simulated
 from router.questions.registry import generate, grade
 from router.routing.catalog import Model
 from router.routing.chooser import Chooser, ChooserSettings
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from storage.history import read_history
 from storage.outcomes import read_episodes
 from storage.policies import promote_policy, save_policy

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -152,3 +154,21 @@ def test_an_empty_directory_has_no_policy(tmp_path: Path) -> None:
     """The message names the directory."""
     with pytest.raises(PolicyNotReadyError, match=str(tmp_path)):
         load(tmp_path)
+
+
+def test_a_stored_policy_predicts_without_scikit_learn_and_scipy(tmp_path: Path) -> None:
+    """A server that reads one does not pay their time and memory; what it predicts is the same."""
+    save(FITTED, tmp_path)
+    script = """
+import sys
+from pathlib import Path
+from policies.artifacts import load
+fitted = load(Path(sys.argv[1]))
+print(fitted.estimator.predict([sys.argv[2]]).quality.tolist())
+print([name for name in ("scipy", "sklearn") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), TEXTS[0]]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - this interpreter
+    quality, loaded = map(json.loads, said.splitlines())
+    assert loaded == []
+    assert quality == FITTED.estimator.predict([TEXTS[0]]).quality.tolist()

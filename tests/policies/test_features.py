@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from policies.features import NUMERIC_NAMES, POSED_NAMES, TextFeatures, encode, encode_one
+from policies.encoding import NUMERIC_NAMES, POSED_NAMES, encode, encode_one
+from policies.features import TextFeatures
 from policies.posing import Posing, posed
 from policies.types import AnswerKind
 

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, func, insert, inspect, select
 
 from cost_models.budgets import EPOCH
-from storage.engine import VERSION_TABLE, create_ledger_engine, migrate
+from storage.engine import (
+    VERSION_TABLE,
+    create_ledger_engine,
+    migrate,
+    newest_schema,
+    schema_of,
+)
 from storage.ledger import SettleEntry
 from storage.models import Base
 from storage.reports import totals
@@ -143,4 +150,16 @@ def test_the_migrations_make_what_the_models_describe(empty_url: str) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert context.get_current_revision() is not None
+    engine.dispose()
+
+
+def test_the_newest_schema_is_known_without_alembic(empty_url: str) -> None:
+    """The files' numbers are the revisions: a start with nothing to change loads no alembic."""
+    config = Config()
+    config.set_main_option("script_location", "storage:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == newest_schema()
+    engine = create_ledger_engine(empty_url)
+    assert schema_of(engine) is None
+    migrate(engine)
+    assert schema_of(engine) == newest_schema()
     engine.dispose()

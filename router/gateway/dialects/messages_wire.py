@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from router.gateway.wire import dumps, shown_samples, to_compute
+from router.gateway.wire import shown_samples, to_compute
+from router.json_codec import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

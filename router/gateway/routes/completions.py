@@ -14,7 +14,8 @@ from router.gateway.rates import let_in
 from router.gateway.schemas import ChatBody
 from router.gateway.settings import GatewaySettings
 from router.gateway.sse import EventStream, events, unless_gone, whole_events
-from router.gateway.wire import ChunkWire, dumps, headers, to_completion
+from router.gateway.wire import ChunkWire, headers, to_completion
+from router.json_codec import dumps
 
 routes = APIRouter(prefix="/v1", tags=["completions"], route_class=JsonRoute)
 

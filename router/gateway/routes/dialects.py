@@ -15,7 +15,8 @@ from router.gateway.dialects.responses_wire import ResponseWire, to_response
 from router.gateway.handlers import failure
 from router.gateway.rates import let_in
 from router.gateway.sse import EventStream, dialect_events, unless_gone
-from router.gateway.wire import dumps, headers
+from router.gateway.wire import headers
+from router.json_codec import dumps
 
 if TYPE_CHECKING:
     from router.gateway.dependencies import Engine

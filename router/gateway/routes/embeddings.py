@@ -9,7 +9,7 @@ from router.gateway.dependencies import CallerDep, EngineDep, SettingsDep
 from router.gateway.embeddings import EmbeddingsBody, embedding_headers, to_embeddings
 from router.gateway.rates import let_in
 from router.gateway.sse import unless_gone
-from router.gateway.wire import dumps
+from router.json_codec import dumps
 
 routes = APIRouter(prefix="/v1", tags=["embeddings"], route_class=JsonRoute)
 

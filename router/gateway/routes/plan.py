@@ -7,7 +7,8 @@ from fastapi import APIRouter, Response
 from router.gateway.bodies import JsonRoute
 from router.gateway.dependencies import CallerDep, EngineDep, SettingsDep
 from router.gateway.schemas import ChatBody
-from router.gateway.wire import dumps, to_plan
+from router.gateway.wire import to_plan
+from router.json_codec import dumps
 
 routes = APIRouter(prefix="/v1", tags=["plan"], route_class=JsonRoute)
 

@@ -29,7 +29,8 @@ from cost_models.types import Arm, Usage
 from router.providers.scripted import Reply, ScriptedProvider
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.output_sizes import MIN_SEEN, OutputSizes
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from router.types import Answer, CallRecord, CallRole
 from storage.errors import HeldBackError
 from storage.models import CallRow, EntryRow, RefusalRow, WaitRow

@@ -15,7 +15,8 @@ from cost_models.budgets import Budget, Period
 from router.errors import ProviderError, ProviderTimeoutError, RequestError
 from router.providers.scripted import Reply
 from router.routing.chooser import Chooser, ChooserSettings
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from router.routing.types import Served
 from storage.models import CallRow, EntryRow, EntryStatus
 

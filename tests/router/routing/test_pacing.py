@@ -21,7 +21,8 @@ from policies.types import AnswerKind
 from policies.utility import UtilityPolicy
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.pacing import Pacer
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from storage.models import EntryRow
 from storage.policies import promote_policy, save_policy
 
@@ -163,8 +164,7 @@ async def test_spending_is_read_now_and_then_and_not_by_each_request(
     assert len(reads) <= 1
     pacer.read_again_s = 0.0
     await day.service.answer(asks(text=HARD))
-    while day.service._settling:  # noqa: SLF001 - what goes on in the background
-        await asyncio.wait(day.service._settling)  # noqa: SLF001
+    await day.service.books.all_written()
     assert pacer.pace(["organisation"], day.now) is not None
     assert pacer.pace(["organisation"], day.now + timedelta(days=1)) is None
     assert pacer.pace(["key:other"], day.now) is None

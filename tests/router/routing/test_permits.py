@@ -22,7 +22,8 @@ from router.providers.embeddings import EmbeddingRequest
 from router.providers.scripted import Reply
 from router.routing.chooser import Chooser, ChooserSettings
 from router.routing.embeddings import EmbeddingModel, EmbedRequest
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from router.routing.switching import SwitchingEngine
 from storage.engine import create_ledger_engine
 from storage.errors import LedgerUnavailableError, RateLimitedError
@@ -197,11 +198,11 @@ async def test_the_heartbeat_renews_what_runs_and_frees_what_a_dead_process_had(
     request = await let_in(served)
     for _ in range(3):
         clock[0] += timedelta(seconds=50)
-        await asyncio.to_thread(served._tend)  # noqa: SLF001 - one heartbeat
+        await asyncio.to_thread(served.heart.tend)
     assert n_inside(ledger) == 1
     other = replace(served)
     clock[0] += timedelta(seconds=61)
-    await asyncio.to_thread(other._tend)  # noqa: SLF001 - of the process that lives
+    await asyncio.to_thread(other.heart.tend)
     assert n_inside(ledger) == 0
     await served.answer(request)
     assert ledger.examine() == []

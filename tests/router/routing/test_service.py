@@ -37,7 +37,8 @@ from router.providers.simulated import build_simulated
 from router.routing.candidates import offers
 from router.routing.catalog import Model
 from router.routing.chooser import Chooser, ChooserSettings
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from router.routing.types import Served
 from router.types import Chunk
 from storage.engine import create_ledger_engine
@@ -83,6 +84,7 @@ def service(
     found: Catalog | Script = lambda _request, _i: "4",
     *,
     limit: int | None = LIMIT,
+    clock: Callable[[], datetime] = lambda: NOW,
     **settings: Any,  # noqa: ANN401 - fields of ServiceSettings
 ) -> RoutingService:
     """Serve a catalog, or one model that says what a script says, on a budget for a day."""
@@ -90,7 +92,7 @@ def service(
         ledger.declare_budgets([Budget("organisation", Period.DAY, limit)])
     parts = found if hasattr(found, "models") else catalog(scripted("small", found))
     chooser = Chooser(parts, ChooserSettings(exploration=0.0), np.random.default_rng(0))
-    return RoutingService(parts, chooser, ledger, ServiceSettings(**settings), lambda: NOW)
+    return RoutingService(parts, chooser, ledger, ServiceSettings(**settings), clock)
 
 
 def rows(ledger: Ledger, kind: type[Base]) -> list[Any]:
@@ -151,8 +153,7 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 async def settled(serving: RoutingService) -> None:
     """Wait for what goes on in the background."""
-    while serving._settling:  # noqa: SLF001 - what aclose waits for, without closing
-        await asyncio.wait(set(serving._settling))  # noqa: SLF001
+    await serving.books.all_written()
 
 
 def simulated(latency_s: float = 0.0) -> Catalog:
@@ -725,8 +726,7 @@ async def test_a_replica_beats_and_charges_for_those_that_fall_silent(
 ) -> None:
     """A replica elsewhere is dead once it was silent for too long."""
     clock = Clock()
-    serving = service(sqlite_ledger, heartbeat_s=0.02, stale_after_s=60.0)
-    serving.clock = clock
+    serving = service(sqlite_ledger, clock=clock, heartbeat_s=0.02, stale_after_s=60.0)
     left_open(sqlite_ledger, Replica("elsewhere", "another host", 1, "1"), clock())
     await serving.start()
     first = _heartbeat(sqlite_ledger)
@@ -739,8 +739,7 @@ async def test_a_replica_beats_and_charges_for_those_that_fall_silent(
 
 async def test_an_unreadable_policy_does_not_stop_the_heart(sqlite_ledger: Ledger) -> None:
     """Others would take a silent replica for dead and charge what it still serves."""
-    serving = service(sqlite_ledger, heartbeat_s=0.02)
-    serving.clock = Clock()
+    serving = service(sqlite_ledger, clock=Clock(), heartbeat_s=0.02)
     await serving.start()
     sqlite_ledger.write(lambda s: save_policy(s, "broken", b"not a policy", {}, NOW))
     sqlite_ledger.write(lambda s: promote_policy(s, "broken", NOW))
@@ -834,7 +833,7 @@ async def test_a_hold_whose_commit_was_not_confirmed_is_given_back(
         await serving.answer(request)
     assert only(sqlite_ledger).status is EntryStatus.OPEN
     assert stands_at(sqlite_ledger, 0, WORST)
-    await asyncio.to_thread(serving._tend)  # noqa: SLF001 - what a heartbeat does
+    await asyncio.to_thread(serving.heart.tend)
     entry = only(sqlite_ledger)
     assert (entry.status, entry.complete) == (EntryStatus.SETTLED, False)
     assert "while the hold was written" in entry.error

@@ -19,7 +19,8 @@ from cost_models.budgets import Budget, Period
 from cost_models.errors import BudgetFacts
 from router.errors import WebhookError
 from router.routing.chooser import Chooser
-from router.routing.service import RoutingService, ServiceSettings
+from router.routing.service import RoutingService
+from router.routing.settings import ServiceSettings
 from router.routing.signing import signing_key
 from router.routing.webhook import Event, Webhook, event_of, signature, trial_event
 from storage.alerts import Alert
