@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from cost_models.budgets import zone
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cost_models.accuracy import Estimate
     from cost_models.bridge import Bridge
+    from cost_models.pricing import PriceBook
     from router.gateway.config import Config
     from storage.facts import PeriodFacts
 
@@ -37,6 +38,19 @@ class Wanted:
     time_zone: str
     earlier: Period | None
     forecast_to: datetime | None = None
+
+
+def simulated_prices(session: Session) -> PriceBook | None:
+    """Give the prices of a simulated ledger's world; None for a ledger of real requests."""
+    from storage.simulation import simulated_facts
+
+    facts = simulated_facts(session)
+    if facts is None:
+        return None
+    from policies.synthetic import World
+
+    start = date.fromisoformat(facts["start"])
+    return World(start, facts["days"], facts["requests_per_day"], facts["seed"]).prices
 
 
 def in_zone(time: datetime | None, name: str) -> datetime | None:
@@ -82,7 +96,8 @@ def facts_and_change(
     )
     if wanted.earlier is None:
         return read_facts(session, asked), None
-    change = read_bridge(session, wanted.earlier, (since, wanted.until), config.price_book())
+    prices = simulated_prices(session) or config.price_book()
+    change = read_bridge(session, wanted.earlier, (since, wanted.until), prices)
     return read_facts(session, asked), change
 
 

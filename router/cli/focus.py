@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import partial
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from cost_models.errors import UnknownPriceError
 from cost_models.money import format_usd
 from router.cli.console import console, fail, say_warning
+from router.cli.facts import simulated_prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -87,15 +88,8 @@ def _charges(
 
 def _prices(session: Session, loaded: Config) -> PriceOf:
     """Give the prices that were charged: the configuration's, or those of the simulated world."""
-    from storage.simulation import simulated_facts
-
-    facts = simulated_facts(session)
-    if facts is not None:
-        from policies.synthetic import World
-
-        start = date.fromisoformat(facts["start"])
-        world = World(start, facts["days"], facts["requests_per_day"], facts["seed"])
-        return partial(_listed, world.prices)
+    if (made_up := simulated_prices(session)) is not None:
+        return partial(_listed, made_up)
     return partial(_configured, loaded, loaded.price_book())
 
 

@@ -73,6 +73,10 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write.", dir_okay=False)
     ] = None,
+    ledger_url: Annotated[
+        str | None,
+        typer.Option("--ledger", help="The ledger's URL, in place of --config, for a period."),
+    ] = None,
     as_of: Annotated[
         datetime | None,
         typer.Option("--as-of", formats=FORMATS, help="The period as it stood at this time."),
@@ -87,7 +91,9 @@ def report(
 ) -> None:
     """Show what was spent and what it bought, by arm, to the nano-USD."""
     wanted = parse_formats(formats)
-    named = period is not None or (compare is not None and names_two(compare))
+    named = (
+        period is not None or ledger_url is not None or (compare is not None and names_two(compare))
+    )
     if named or wanted != (Format.TERMINAL,) or as_of or scenario or fail_on or output:
         from router.cli.build import utc_now
 
@@ -98,6 +104,7 @@ def report(
         run_report(
             FileRequest(
                 config,
+                ledger_url,
                 period,
                 in_zone(since, time_zone),
                 in_zone(until, time_zone),

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from router.cli.console import console, errors_shown, fail, say_error
-from router.cli.facts import earlier_period
+from router.cli.facts import earlier_period, simulated_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from router.gateway.config import Config
     from router.reports.gates import Gate
     from router.reports.periods import ReportPeriod
-    from router.reports.reading import ReportQuestion
+    from router.reports.reading import Material, ReportQuestion
 
 EXIT_GATE = 3
 EXIT_UNDECIDED = 4
@@ -43,9 +45,13 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileRequest:
-    """What was typed; times are in UTC, and None where nothing was."""
+    """What was typed; times are in UTC, and None where nothing was.
+
+    ``ledger`` is a URL in place of what the file ``config`` says: no file is read then.
+    """
 
     config: Path
+    ledger: str | None
     period: str | None
     since: datetime | None
     until: datetime | None
@@ -75,19 +81,20 @@ def names_two(compare: str) -> bool:
 
 def write_report(asked: FileRequest, now: datetime) -> None:
     """Make a report, write it in each format, and end with 3 or 4 where a gate says so."""
-    from router.cli.build import open_ledger
+    from router.cli.build import open_database, open_ledger
     from router.gateway.config import load
     from router.reports.document import report_document
     from router.reports.gates import parse_gates
-    from router.reports.reading import read_material
 
     gates = [] if asked.fail_on is None else parse_gates(asked.fail_on)
     _check_output(asked)
-    loaded = load(asked.config)
+    loaded = load(asked.config) if asked.ledger is None else None
+    if asked.ledger is not None:
+        _check_is_there(asked.ledger)
     question = _question(asked, loaded, now)
-    ledger = open_ledger(loaded)
+    ledger = open_database(asked.ledger or "") if loaded is None else open_ledger(loaded)
     try:
-        document = report_document(ledger.read(lambda session: read_material(session, question)))
+        document = report_document(ledger.read(lambda session: _material(session, question)))
     finally:
         ledger.close()
     for each in asked.formats:
@@ -95,7 +102,15 @@ def write_report(asked: FileRequest, now: datetime) -> None:
     _hold(document, gates)
 
 
-def _question(asked: FileRequest, config: Config, now: datetime) -> ReportQuestion:
+def _material(session: Session, question: ReportQuestion) -> Material:
+    """Read the material of a report; a simulated ledger has prices of its own."""
+    from router.reports.reading import read_material
+
+    prices = simulated_prices(session) or question.prices
+    return read_material(session, replace(question, prices=prices))
+
+
+def _question(asked: FileRequest, config: Config | None, now: datetime) -> ReportQuestion:
     from router.reports.reading import ReportQuestion
 
     period, earlier = _periods(asked, now)
@@ -113,8 +128,8 @@ def _question(asked: FileRequest, config: Config, now: datetime) -> ReportQuesti
         as_of=as_of,
         earlier=earlier,
         time_zone=asked.time_zone,
-        target=config.accuracy_target,
-        prices=config.price_book(),
+        target=None if config is None else config.accuracy_target,
+        prices=None if config is None else config.price_book(),
         machines=machines,
         ranges=ranges,
         reproduce=_reproduce(asked, period, as_of),
@@ -182,8 +197,12 @@ def _machines(path: Path | None) -> tuple[Any, Any]:
 
 
 def _reproduce(asked: FileRequest, period: ReportPeriod, as_of: datetime) -> str:
-    """Give the command that makes the same report again."""
+    """Give the command that makes the same report again; a password is not in it."""
+    from sqlalchemy import make_url
+
     words = ["rheostat", "report"]
+    if asked.ledger is not None:
+        words += ["--ledger", make_url(asked.ledger).render_as_string(hide_password=True)]
     if period.kind is None:
         tz = _zone(asked.time_zone)
         for option, at in (("--since", period.since), ("--until", period.end)):
@@ -200,6 +219,22 @@ def _reproduce(asked: FileRequest, period: ReportPeriod, as_of: datetime) -> str
     if asked.scenario is not None:
         words += ["--scenario", asked.scenario.name]
     return shlex.join([*words, "--format", ",".join(asked.formats)])
+
+
+def _check_is_there(url: str) -> None:
+    """Refuse a SQLite file that is not there: a report would make an empty one in its place."""
+    from pathlib import Path
+
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        fail(f"--ledger takes a URL such as sqlite:///rheostat.db, got {url!r}")
+    name = parsed.database
+    if parsed.get_backend_name() == "sqlite" and (not name or not Path(name).exists()):
+        fail(f"there is no ledger at {name}; `rheostat simulate --ledger {url}` makes one up")
 
 
 def _check_output(asked: FileRequest) -> None:
@@ -265,9 +300,21 @@ def _show(document: Mapping[str, Any]) -> None:
         say(f"\n{chart['title']}: {chart['empty'] or chart['description']}")
         for row in [] if chart["empty"] else chart["table"]["rows"]:
             say("  " + "  ".join(row))
+    _show_difficulty(document["difficulty"], say)
     say(f"\n{document['buy_or_rent']['text']}")
     for event in document["events"]:
         say(f"{event['day']} {event['kind']}: {event['text']}")
+
+
+def _show_difficulty(told: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    from router.reports.words import percent
+
+    say(f"\n{told['title']}: " + (told["empty"] or "by how hard they were expected to be."))
+    for row in told["rows"]:
+        right = row["accuracy"]
+        accuracy = "too few grades" if right is None else f"{percent(right['value'])} right"
+        word = "" if row["standing"] is None else f" [{row['standing']}]"
+        say(f"  {row['name']}  {row['n_answered']:,} answers  {accuracy}{word}")
 
 
 def _hold(document: Mapping[str, Any], gates: Sequence[Gate]) -> None:

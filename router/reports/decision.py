@@ -165,7 +165,7 @@ def _too_few_right(material: Material) -> Told | None:
     text = f"Accuracy is {percent(right.value)}, below its target of {percent(target)}: "
     if best is not None and best.accuracy < target:
         text += (
-            f"no measured arm reaches it (best is {short_name(best.name)}, "
+            f"no measured model and method reaches it (best is {short_name(best.name)}, "
             f"{percent(best.accuracy)}); add a stronger one or lower the target."
         )
         return "below_target", text, None
@@ -192,13 +192,14 @@ def _lost(material: Material) -> Told | None:
     if difference is not None and difference.low > 0:
         return None
     why = (
-        "whether that bought accuracy cannot be told, as too few of its answers are graded"
+        "Whether that bought accuracy cannot be told, as too few of its answers are graded: have "
+        "more graded, then keep or replace the policy"
         if difference is None
-        else "and accuracy is not told to be higher for it"
+        else "Accuracy is not told to be higher: replace the policy, or send everything there"
     )
     text = (
         f"Spend is {money(-found.saved_usd.value)} above asking "
-        f"{short_name(str(material.facts.baseline))} once for everything; {why}."
+        f"{short_name(str(material.facts.baseline))} once for everything. {why}."
     )
     return "lost", text, None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cost_models.budgets import zone
 from cost_models.money import NANO_PER_USD
 from router.reports.decision import decision
+from router.reports.difficulty import difficulty
 from router.reports.sections import (
     burn_up,
     buy_or_rent,
@@ -91,6 +92,7 @@ def report_document(material: Material) -> Plain:
             "compute": compute_chart(material),
         },
         "drivers": drivers(material),
+        "difficulty": difficulty(material),
         "buy_or_rent": ownership,
         "trace_audit": {
             "status": "not audited",
@@ -165,8 +167,9 @@ def _footer(material: Material) -> Plain:
         "definitions": [{"term": term, "text": text} for term, text in DEFINITIONS],
         "method": (
             "Hourly sums of the ledger in whole nano-USD; accuracy weighed by grading "
-            "probability, exact binomial interval; savings and arms by inverse propensity within "
-            "bins of difficulty, resampled by hour; forecast by weekday and exponential smoothing. "
+            "probability, exact binomial interval; savings, models and methods by inverse "
+            "propensity within bins of difficulty, resampled by hour; forecast by weekday and "
+            "exponential smoothing. "
             "Every figure is defined in docs/reports.md."
         ),
         "excluded": excluded,

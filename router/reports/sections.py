@@ -30,11 +30,11 @@ ROLES = {LOST: "left by a crash"}
 CHANGES = {
     "volume": "more or fewer questions",
     "questions": "harder or easier questions",
-    "choices": "other arms chosen",
+    "choices": "other models or methods",
     "prices": "prices",
     "usage": "usage a question",
-    "added": "new arms",
-    "retired": "retired arms",
+    "added": "new models or methods",
+    "retired": "no longer used",
 }
 
 
@@ -131,18 +131,21 @@ def frontier_chart(material: Material) -> Plain:
         for step in facts.marginal
     ]
     return {
-        "title": "Accuracy against cost, by arm",
+        "title": "Accuracy against cost, by model and method",
         "description": (
-            f"{count(len(points), 'arm')} measured by random picks, of which {len(on)} are not "
+            f"{count(len(points), 'way')} of answering (a model and a method) measured by random "
+            f"picks, of which {len(on)} are not "
             "beaten by any mix of others; bars are 95 % intervals."
         ),
-        "empty": None if points else "too few random picks and grades to place any arm",
+        "empty": None
+        if points
+        else "too few random picks and grades to place any model and method",
         "points": points,
         "live": live,
         "target": facts.asked.target,
         "steps": steps,
         "table": _table(
-            ["arm", "USD a question", "accuracy", "picks", "on the frontier"],
+            ["model and method", "USD a question", "accuracy", "picks", "on the frontier"],
             [
                 [
                     point["name"],

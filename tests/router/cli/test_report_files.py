@@ -163,3 +163,24 @@ def test_a_missing_extra_is_named(missing: str, called: str, extra: str) -> None
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert f"pip install 'rheostat[{extra}]'" in done.stdout
+
+
+def test_a_ledger_alone_is_enough(made: Ledger, config: Path, tmp_path: Path) -> None:
+    """No file is read; it says the same but for the target, and its command gives it again."""
+    url = made.engine.url.render_as_string(hide_password=False)
+    asked = ["report", "--ledger", url, *PERIOD, "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    whole = json.loads(run(config, *PERIOD, "--json").stdout)["facts"]["whole"]
+    assert document["facts"]["whole"]["cost_nano_usd"] == whole["cost_nano_usd"]
+    assert document["difficulty"]["target"] is None
+    assert document["change"]["prices_nano_usd"] is not None
+    again = CliRunner().invoke(app, [*document["footer"]["reproduce"].split()[1:]])
+    assert json.loads(again.stdout) == document
+    gone = tmp_path / "gone.db"
+    for wrong, said in ((f"sqlite:///{gone}", "there is no ledger"), ("gone.db", "takes a URL")):
+        failed = CliRunner().invoke(app, ["report", "--ledger", wrong, *PERIOD])
+        assert failed.exit_code == 1
+        assert said in failed.output
+    assert not gone.exists()

@@ -16,6 +16,7 @@ from cost_models.anomalies import Anomaly
 from cost_models.ownership import Machines, Range
 from cost_models.unit_costs import FrontierPoint
 from router.reports.decision import decision
+from router.reports.difficulty import difficulty
 from router.reports.errors import ReportError
 from router.reports.gates import Gate, Verdict, judge, parse_gates
 from router.reports.sections import buy_or_rent, drivers, events
@@ -37,6 +38,7 @@ SECTIONS = (
     "tiles",
     "charts",
     "drivers",
+    "difficulty",
     "buy_or_rent",
     "trace_audit",
     "events",
@@ -256,3 +258,37 @@ def test_an_unknown_gate_is_named() -> None:
     assert parse_gates("accuracy, over-budget") == [Gate.ACCURACY, Gate.OVER_BUDGET]
     with pytest.raises(ReportError, match="over-budget, accuracy"):
         parse_gates("profit")
+
+
+def test_bins_of_difficulty_hold_every_routed_answer(material: Material, september: Plain) -> None:
+    """They add up to what was routed; harder ones are right less often, and each has its status."""
+    told = september["difficulty"]
+    rows = told["rows"]
+    assert [row["name"].split(",")[0] for row in rows if row["bin"] != "unknown"] == [
+        "easiest",
+        "easy",
+        "middling",
+        "hard",
+        "hardest",
+    ]
+    assert told["target"] == material.facts.asked.target
+    slices = material.facts.by["difficulty"]
+    assert sum(row["n_answered"] for row in rows) == sum(part.n_answered for part in slices)
+    assert sum(row["cost_nano_usd"] for row in rows) == sum(
+        part.cost_nano_usd or 0 for part in slices
+    )
+    assert sum(row["share"] for row in rows) == pytest.approx(1.0)
+    known = [row for row in rows if row["accuracy"] is not None]
+    assert known[0]["accuracy"]["value"] > known[-1]["accuracy"]["value"]
+    assert {row["standing"] for row in known} <= {each.value for each in Standing}
+
+
+def test_a_period_without_routed_questions_says_so(material: Material) -> None:
+    """No bin is made up, and without a target none has a status."""
+    facts = replace(material.facts, by={**material.facts.by, "difficulty": ()})
+    told = difficulty(replace(material, facts=facts))
+    assert told["rows"] == []
+    assert told["empty"] == "no question was routed in this period"
+    aimless = replace(material.facts, asked=replace(material.facts.asked, target=None))
+    rows = difficulty(replace(material, facts=aimless))["rows"]
+    assert {row["standing"] for row in rows} == {None}

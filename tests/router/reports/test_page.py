@@ -81,7 +81,7 @@ def test_every_chart_has_a_name_a_description_and_its_figures(
         assert chart["role"] == "img"
         assert set((chart["aria-labelledby"] or "").split()) <= set(ids)
     assert sum(tag == "details" for tag, _ in elements) == len(drawn)
-    assert sum(tag == "caption" for tag, _ in elements) == len(drawn) + 1
+    assert sum(tag == "caption" for tag, _ in elements) == len(drawn) + 2
     pointed = re.findall(r'(?:href="|url\()#([\w.-]+)', page)
     assert set(pointed) <= set(ids)
 
