@@ -29,7 +29,8 @@ check: $(DEV) ## formatting, lint, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(DEV) ## build the documentation into site/, warnings are errors
+docs: $(DEV) ## build the documentation into site/, notebooks run; warnings are errors
+	$(BIN)/python notebooks/build.py --pages docs/notebooks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(DEV) ## measure imports, `rheostat --help`, the ledger's requests per second, and the gateway

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 ARM_SEPARATOR = "|"
 
+TURNED_AWAY = "turned_away"
+"""Status of an attempt at a call that failed, was not billed, and was followed by another."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arm:

@@ -223,7 +223,8 @@ class Answer:
 class CallRecord:
     """One upstream call as the ledger keeps it. ``cost_nano_usd`` is whole nano-USD.
 
-    ``status`` is ``ok``, ``error`` or ``cancelled``. ``in_doubt`` is True when the upstream never
+    ``status`` is ``ok``, ``error``, ``cancelled``, or ``turned_away`` of an attempt that failed for
+    nothing and was followed by another. ``in_doubt`` is True when the upstream never
     said what the call used: it is then charged at its worst case. ``deployment`` and ``vendor``
     say who was asked, "" where the model says it all; ``price_source`` names the price used.
     """

@@ -96,10 +96,12 @@ def _usage(
     usage = {name: int(figures[name] or 0) for name in USAGE}
     n_calls = int(figures["n_calls"] or 0)
     cost = int(figures["cost_nano_usd"] or 0) - corrected
-    estimated = bool(figures["n_estimated"])
-    return UsageCharge(
-        start, end, to, n_calls, Usage(n_calls=n_calls, **usage, estimated=estimated), cost
+    used = Usage(
+        n_calls=n_calls - int(figures["n_failed"] or 0),
+        **usage,
+        estimated=bool(figures["n_estimated"]),
     )
+    return UsageCharge(start, end, to, n_calls, used, cost)
 
 
 def _corrections(session: Session, start: datetime, end: datetime) -> list[CorrectionCharge]:

@@ -76,7 +76,8 @@ class Call:
     ``price_source`` names the price that was used, with its version. ``in_doubt`` is True when
     the upstream never said what the call used and it is charged at its worst case. ``stage`` is
     the number of the attempt of a cascade that made it, 0 for any other arm. ``provider`` is who
-    was asked, "" where nobody says.
+    was asked, "" where nobody says. ``status`` is ``ok``, ``error``, ``cancelled`` or
+    `TURNED_AWAY`; calls of the last kind stand behind the one that they were attempts at.
     """
 
     model: str

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, case, cast, func, null, select, union_all
 
+from cost_models.types import TURNED_AWAY
 from storage.adjustments import Adjustment, adjust, close_entries, lock_entries
 from storage.models import (
     IMPORTED,
@@ -246,7 +247,7 @@ def _units() -> Subquery:
         )
         .join(EntryRow, EntryRow.id == CallRow.entry_id)
         .outerjoin(by_call, by_call.c.call_id == CallRow.id)
-        .where(EntryRow.replica_id != IMPORTED)
+        .where(EntryRow.replica_id != IMPORTED, CallRow.status != TURNED_AWAY)
     )
     crashed = (
         select(

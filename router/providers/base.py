@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from cost_models.estimates import CallBound
 from cost_models.money import to_nano_usd
-from cost_models.types import Usage
+from cost_models.types import TURNED_AWAY, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cost_models.pricing import Price
     from router.providers.retries import RetryBudget
-    from router.types import CallRole, Chunk, Message, Sample, SampleRequest
+    from router.types import CallRecord, CallRole, Chunk, Message, Sample, SampleRequest
 
 T = TypeVar("T")
 
@@ -24,6 +24,35 @@ TOKENS_PER_MESSAGE_BOUND = 16
 
 BYTES_PER_TOKEN = 4
 """Bytes of a usual token of English text, where only a bound by bytes is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """An attempt that failed, was certainly not billed, and was followed by another.
+
+    ``deployment``, ``vendor`` and ``price_source`` are as in `Tally`, of where it was made.
+    """
+
+    error: str
+    latency_s: float
+    deployment: str = ""
+    vendor: str = ""
+    price_source: str = ""
+
+    def record(self, call: CallRecord, price_source: str) -> CallRecord:
+        """Give the record of the attempt, at a ``call`` of a model with that price."""
+        return replace(
+            call,
+            usage=Usage(),
+            cost_nano_usd=0,
+            latency_s=self.latency_s,
+            status=TURNED_AWAY,
+            in_doubt=False,
+            error=self.error,
+            price_source=self.price_source or price_source,
+            deployment=self.deployment,
+            vendor=self.vendor,
+        )
 
 
 @dataclass(slots=True)
@@ -38,6 +67,7 @@ class Tally:
     own, and ``elsewhere`` a deployment that is asked already. ``deployment`` and ``vendor`` say who
     was asked, where a model has several deployments;
     ``cost_usd`` and ``price_source`` what it cost there, where the deployment has its own price.
+    ``turned_away`` are the attempts before the one that all of this is about.
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -48,6 +78,7 @@ class Tally:
     vendor: str = ""
     cost_usd: Decimal | None = None
     price_source: str = ""
+    turned_away: list[TurnedAway] = field(default_factory=list)
 
     def settle(self, usage: Usage) -> None:
         """Record the last word on what the call used."""

@@ -65,7 +65,7 @@ class OpenAICompatibleEmbedder:
     async def embed(self, request: EmbeddingRequest, tally: Tally) -> tuple[Vector, ...]:
         """Ask for all vectors in one call."""
         tally.settle(Usage())
-        reply = await self._retries.run(lambda: self._ask(request, tally))
+        reply = await self._retries.run(lambda: self._ask(request, tally), tally)
         return read_vectors(self.model, reply, request, tally)
 
     async def aclose(self) -> None:
@@ -126,7 +126,7 @@ class LiteLLMEmbedder(LiteLLMProvider):
     async def embed(self, request: EmbeddingRequest, tally: Tally) -> tuple[Vector, ...]:
         """Ask for all vectors in one call."""
         tally.settle(Usage())
-        reply = await Retries().run(lambda: self._ask_vectors(request, tally))
+        reply = await Retries().run(lambda: self._ask_vectors(request, tally), tally)
         return read_vectors(self.model, reply, request, tally)
 
     async def aclose(self) -> None:

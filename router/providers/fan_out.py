@@ -59,3 +59,4 @@ def _join_origins(tally: Tally, tallies: Sequence[Tally]) -> None:
     tally.price_source = next((each.price_source for each in tallies if each.price_source), "")
     costs = [each.cost_usd for each in tallies if each.cost_usd is not None]
     tally.cost_usd = sum(costs, start=Decimal(0)) if costs else None
+    tally.turned_away += [attempt for each in tallies for attempt in each.turned_away]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cost_models.errors import RheostatError
 from cost_models.estimates import NS_PER_S, CallBound, worst_case_usage
 from cost_models.money import NANO_PER_USD, to_nano_usd
-from cost_models.types import Usage
+from cost_models.types import TURNED_AWAY, Usage
 from router.errors import AllowanceExceededError, ProviderTimeoutError, RequestError
 from router.providers.alarm import Alarm
 from router.providers.base import Tally
@@ -106,8 +106,15 @@ class Meter:
 
     @property
     def calls(self) -> tuple[CallRecord, ...]:
-        """Every call, in the order of its end; one still in flight is in doubt, at its worst."""
-        pending = (self._record(flight, "cancelled", in_doubt=True) for flight in self._in_flight)
+        """Every call, in the order of its end; one still in flight is in doubt, at its worst.
+
+        Behind a call stand the attempts at it that were turned away.
+        """
+        pending = (
+            record
+            for flight in self._in_flight
+            for record in self._records(flight, "cancelled", in_doubt=True)
+        )
         return (*self._landed, *pending)
 
     @property
@@ -230,7 +237,7 @@ class Meter:
         finally:
             self._in_flight.remove(flight)
             in_doubt = not flight.tally.final
-            self._landed.append(self._record(flight, status, error, in_doubt=in_doubt))
+            self._landed += self._records(flight, status, error, in_doubt=in_doubt)
             if not self._in_flight:
                 self._upstream_s += time.monotonic() - self._busy_since_s
 
@@ -262,7 +269,8 @@ class Meter:
         """Refuse the call unless it fits every cap, with all that was used or is in flight."""
         allowance = self.allowance
         calls = self.calls
-        _fit("calls", allowance.max_calls, len(calls), 1)
+        n_calls = sum(call.status != TURNED_AWAY for call in calls)
+        _fit("calls", allowance.max_calls, n_calls, 1)
         _fit(
             "completion tokens",
             allowance.max_completion_tokens,
@@ -279,15 +287,15 @@ class Meter:
             msg = "the time for this request is over; allow more time or a faster arm"
             raise AllowanceExceededError(msg)
 
-    def _record(
+    def _records(
         self, flight: _Flight, status: str, error: str | None = None, *, in_doubt: bool
-    ) -> CallRecord:
+    ) -> tuple[CallRecord, ...]:
         tally = flight.tally
         usage, cost_usd = tally.usage, tally.cost_usd
         cost_nano_usd = to_nano_usd(flight.price.cost_usd(usage) if cost_usd is None else cost_usd)
         if in_doubt and cost_nano_usd <= flight.worst_nano_usd:
             usage, cost_nano_usd = flight.worst, flight.worst_nano_usd
-        return CallRecord(
+        call = CallRecord(
             model=flight.model,
             role=flight.role,
             usage=usage,
@@ -300,6 +308,7 @@ class Meter:
             deployment=tally.deployment,
             vendor=tally.vendor,
         )
+        return (call, *(each.record(call, flight.price.source) for each in tally.turned_away))
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:

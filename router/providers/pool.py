@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cost_models.types import Usage
 from router.errors import ProviderError, UpstreamUnavailableError
+from router.providers.base import TurnedAway
 from router.providers.deployments import NOTHING, DeploymentState, Flight, is_its_fault
 from router.providers.fan_out import draw_each
 from router.providers.hedging import Latencies
@@ -167,7 +168,7 @@ class Pool:
 class _Trip:
     """The way of one call from deployment to deployment, until one serves it."""
 
-    __slots__ = ("_budget", "_n_rounds", "_pool", "_streamed", "_tally", "_tried")
+    __slots__ = ("_asked_s", "_budget", "_n_rounds", "_pool", "_streamed", "_tally", "_tried")
 
     def __init__(self, pool: Pool, tally: Tally, *, streamed: bool) -> None:
         self._pool = pool
@@ -185,6 +186,7 @@ class _Trip:
         while True:
             free = self._free()
             if free:
+                self._asked_s = time.monotonic()
                 return self._pool.balanced(free, streamed=self._streamed)
             retries = self._pool.retries
             wait_s = min(each.breaker.rests_for_s for each in self._pool.deployments)
@@ -196,6 +198,7 @@ class _Trip:
     async def after(self, deployment: Deployment, error: ProviderError) -> None:
         """Go on after a failure, at once if there is another place, else after a wait.
 
+        The attempt is then one that was turned away; the last one is the call's own.
         Raises ``error`` where the call may have been billed, where it is the request's own fault,
         where nobody would have it tried again, and where the budget of retries is spent.
         """
@@ -206,6 +209,7 @@ class _Trip:
         if self._free():
             if not self._take():
                 raise error
+            self._turned_away(deployment, error)
             return
         self._n_rounds += 1
         self._tried.clear()
@@ -213,7 +217,20 @@ class _Trip:
         wait_s = pool.retries.wait_s(self._n_rounds, error, pool.rng)
         if wait_s is None or not self._may_wait(wait_s) or not self._take():
             raise error
+        self._turned_away(deployment, error)
         await asyncio.sleep(wait_s)
+
+    def _turned_away(self, deployment: Deployment, error: ProviderError) -> None:
+        price = deployment.price
+        self._tally.turned_away.append(
+            TurnedAway(
+                str(error),
+                time.monotonic() - self._asked_s,
+                deployment.name,
+                deployment.vendor,
+                price.source if price else "",
+            )
+        )
 
     def _free(self) -> list[Deployment]:
         free = [

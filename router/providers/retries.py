@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING, TypeVar
 
 from router.errors import ProviderError, ProviderTimeoutError
+from router.providers.base import TurnedAway
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
+    from router.providers.base import Tally
     from router.providers.deployments import Deployment
 
 T = TypeVar("T")
@@ -69,14 +72,20 @@ class Retries:
         backoff_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (n_rounds - 1))
         return max(asked_s, backoff_s * rng.uniform(0.5, 1.0))
 
-    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await ``attempt()`` of an upstream's only deployment until it succeeds, or give up."""
+    async def run(self, attempt: Callable[[], Awaitable[T]], tally: Tally) -> T:
+        """Await ``attempt()`` of an upstream's only deployment until it succeeds, or give up.
+
+        Those before the last one are turned away in ``tally``.
+        """
         for n_rounds in range(1, self.max_retries + 1):
+            began_s = time.monotonic()
             try:
                 return await attempt()
             except ProviderError as error:
                 wait_s = self.wait_s(n_rounds, error)
                 if wait_s is None:
                     raise
+                latency_s = time.monotonic() - began_s
+                tally.turned_away.append(TurnedAway(str(error), latency_s))
             await asyncio.sleep(wait_s)
         return await attempt()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cost_models.estimates import CallBound, worst_case_usage
 from cost_models.money import to_nano_usd, to_usd
-from cost_models.types import Arm
+from cost_models.types import TURNED_AWAY, Arm, Usage
 from policies.errors import NoAffordableArmError
 from policies.types import AnswerKind, Decision, Query
 from router.errors import ProviderTimeoutError, RequestError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cost_models.pricing import Price
-    from cost_models.types import Usage
     from router.providers.embeddings import Embedder, EmbeddingRequest, Vector
     from storage.rates import Permit
 
@@ -149,7 +148,20 @@ class EmbeddingRun:
             error=told,
             provider=self.model.vendor,
         )
-        return SettleEntry(entry_id, (call,), self.latency_s, complete=told is None, error=told)
+        turned_away = (
+            replace(
+                call,
+                usage=Usage(),
+                cost_nano_usd=0,
+                latency_s=attempt.latency_s,
+                status=TURNED_AWAY,
+                in_doubt=False,
+                error=attempt.error,
+            )
+            for attempt in self.tally.turned_away
+        )
+        calls = (call, *turned_away)
+        return SettleEntry(entry_id, calls, self.latency_s, complete=told is None, error=told)
 
 
 def embedding_run(models: Mapping[str, EmbeddingModel], request: EmbedRequest) -> EmbeddingRun:

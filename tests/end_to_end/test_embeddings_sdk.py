@@ -57,6 +57,7 @@ async def test_vectors_come_in_the_asked_encoding_and_are_paid_for(
                 "encoding_format": "float",
                 "dimensions": 2,
             }
+            upstream.replies.append(upstream.error(503, "busy", **{"retry-after": "0"}))
             for packs in (False, True):
                 upstream.default = upstream.Served(message={"packs": packs})
                 packed = await embeddings.create(
@@ -82,6 +83,10 @@ async def test_vectors_come_in_the_asked_encoding_and_are_paid_for(
     assert counted[0] == first
     assert len(counted) == 5
     assert {row[3] for row in counted[1:]} == {5 * NANO_PER_TOKEN}
+    failed = "select status, role, cost_nano_usd, n_calls, error from calls where status != 'ok'"
+    (turned_away,) = rows(tmp_path, failed)
+    assert turned_away[:4] == ("turned_away", "embed", 0, 0)
+    assert "busy" in str(turned_away[4])
     assert set(rows(tmp_path, "select query_text from requests")) == {(None,)}
     (spent,) = rows(tmp_path, "select sum(spent_nano_usd), sum(held_nano_usd) from budget_windows")
     assert spent == (30 * NANO_PER_TOKEN, 0)

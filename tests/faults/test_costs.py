@@ -16,7 +16,7 @@ import anyio.from_thread
 import httpx
 import pytest
 from faults.gateways import COST, USAGE, until
-from faults.ways import CASES, CHAT, N_EVENTS, SAID, WORST, Case
+from faults.ways import CASES, CHAT, N_EVENTS, SAID, WHOLE, WORST, Case
 from sqlalchemy import func, select
 from upstream import Upstream
 
@@ -48,7 +48,19 @@ models:
     base_url: {upstream}
     breaker: {{failures: 20}}
     price: {{input_usd_per_million_tokens: 20, output_usd_per_million_tokens: 40}}
+  - name: spread
+    model: openai/some-model
+    price: {{input_usd_per_million_tokens: 1, output_usd_per_million_tokens: 2}}
+    breaker: {{failures: 20}}
+    deployments: [{{name: a, base_url: '{upstream}'}}, {{name: b, base_url: '{upstream}'}}]
+  - name: loyal
+    model: openai/some-model
+    base_url: {upstream}
+    breaker: {{failures: 20}}
+    price: {{input_usd_per_million_tokens: 1, output_usd_per_million_tokens: 2}}
+    fallbacks: [large]
 strategies: [direct]
+cache: {{ttl_s: 600}}
 cascades: [small|direct then escalate to large|direct until confident 0.8]
 budgets:
   - {{scope: organisation, limit_usd: 1000, period: total}}
@@ -63,11 +75,10 @@ class Served:
     upstream: Upstream
     ledger: Ledger
 
-    def newest(self) -> EntryRow | None:
-        """Give the newest entry."""
-        return self.ledger.read(
-            lambda s: s.scalars(select(EntryRow).order_by(EntryRow.id.desc()).limit(1)).first()
-        )
+    def newest(self, n: int) -> list[EntryRow]:
+        """Give the newest entries, oldest first."""
+        found = select(EntryRow).order_by(EntryRow.id.desc()).limit(n)
+        return list(reversed(self.ledger.read(lambda s: s.scalars(found).all())))
 
     def n_entries(self) -> int:
         """Count the entries."""
@@ -84,20 +95,14 @@ class Served:
         facts = status.facts
         return facts.spent_nano_usd, facts.held_nano_usd, status.overshoot_nano_usd
 
-    async def closed(self, n_before: int) -> EntryRow:
-        """Wait for the one further entry to be settled."""
-        await until(lambda: self._is_closed(n_before), "the request is settled")
-        newest = self.newest()
-        assert newest is not None
-        return newest
+    async def closed(self, n_before: int, n_further: int = 1) -> list[EntryRow]:
+        """Wait for so many further entries to be settled; there may be no more."""
+        await until(lambda: self._are_closed(n_before + n_further), "the request is settled")
+        assert self.n_entries() == n_before + n_further
+        return self.newest(n_further)
 
-    def _is_closed(self, n_before: int) -> bool:
-        newest = self.newest()
-        return (
-            newest is not None
-            and newest.status is not EntryStatus.OPEN
-            and self.n_entries() > n_before
-        )
+    def _are_closed(self, n: int) -> bool:
+        return self.n_entries() >= n and self.newest(1)[0].status is not EntryStatus.OPEN
 
 
 @pytest.fixture(scope="module")
@@ -161,29 +166,33 @@ async def test_what_a_request_costs(served: Served, case: Case) -> None:
             await leave(served, client, case)
         else:
             answer = await client.post(case.path, json=case.body())
-    entry = await served.closed(n_before)
-    assert served.n_entries() == n_before + 1
+    *failed, entry = await served.closed(n_before, len(case.failed) + 1)
     assert len(served.upstream.requests) - n_asked == len(case.replies)
     calls = served.calls(entry.id)
     assert tuple(call.cost_nano_usd for call in calls) == case.costs
     assert [call.in_doubt for call in calls] == [False] * (len(calls) - 1) + [case.in_doubt]
     assert entry.status is (EntryStatus.IN_DOUBT if case.in_doubt else EntryStatus.SETTLED)
     assert entry.cost_nano_usd == sum(case.costs)
-    assert served.money() == (spent + sum(case.costs), held, overshot + case.overshoot)
+    for other, costs in zip(failed, case.failed, strict=True):
+        assert (other.request_id, other.cost_nano_usd) == (entry.request_id, sum(costs))
+        assert tuple(call.cost_nano_usd for call in served.calls(other.id)) == costs
+        assert {call.error is None for call in served.calls(other.id)} == {False}
+    cost = sum(case.costs) + sum(map(sum, case.failed))
+    assert served.money() == (spent + cost, held, overshot + case.overshoot)
     assert held == 0
     assert served.ledger.examine() == []
     if answer is not None:
-        check_answer(answer, case, entry)
+        check_answer(answer, case, entry, cost)
 
 
-def check_answer(answer: httpx.Response, case: Case, entry: EntryRow) -> None:
-    """Compare what the client was told with the row."""
+def check_answer(answer: httpx.Response, case: Case, entry: EntryRow, cost: int) -> None:
+    """Compare what the client was told with the rows."""
     if not case.stream or case.status != 200:
         assert answer.status_code == case.status
     told = answer.text
     if case.status == 200 and not case.stream and case.path == CHAT:
         cost_usd = answer.json()["compute"]["cost_usd"]
-        assert to_nano_usd(Decimal(str(cost_usd))) == entry.cost_nano_usd
+        assert to_nano_usd(Decimal(str(cost_usd))) == cost
     if case.stream and case.path == CHAT:
         assert told.endswith("data: [DONE]\n\n") is (entry.error is None)
 
@@ -207,11 +216,36 @@ async def test_a_request_that_is_sent_again_under_its_key_costs_once(
         answers = [await client.post(CHAT, json=case.body()) for _ in range(3)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
-    entry = await served.closed(n_before)
+    (entry,) = await served.closed(n_before)
     assert (entry.status, entry.cost_nano_usd) == (EntryStatus.SETTLED, COST)
-    assert served.n_entries() == n_before + 1
     assert len(served.upstream.requests) == n_asked + 1
     assert served.money()[:2] == (spent + COST, 0)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["plain", "streamed"])
+async def test_what_is_answered_from_the_cache_costs_nothing(
+    served: Served, *, first: bool
+) -> None:
+    """Whether the first answer or the hit is streamed: an entry of 0, no call, no hold."""
+    fields = {"seed": 1 + first}
+    served.upstream.replies.append(WHOLE)
+    n_asked, n_before = len(served.upstream.requests), served.n_entries()
+    spent, _, _ = served.money()
+    async with client_of(served) as client:
+        for stream in (first, False, True):
+            body = Case((), (), fields=fields, stream=stream).body()
+            answer = await client.post(CHAT, json=body)
+            assert answer.status_code == 200
+            assert ("cached_from" in answer.text) is (served.n_entries() > n_before + 1)
+    paid, *hits = await served.closed(n_before, 3)
+    assert len(served.upstream.requests) == n_asked + 1
+    assert (paid.model, paid.cost_nano_usd) == ("small", COST)
+    assert [(hit.strategy, hit.cost_nano_usd, hit.held_nano_usd) for hit in hits] == [
+        ("cache", 0, 0)
+    ] * 2
+    assert [served.calls(hit.id) for hit in hits] == [[], []]
+    assert served.money()[:2] == (spent + COST, 0)
+    assert served.ledger.examine() == []
 
 
 async def test_a_server_without_n_is_charged_for_each_of_its_calls(served: Served) -> None:
@@ -219,7 +253,7 @@ async def test_a_server_without_n_is_charged_for_each_of_its_calls(served: Serve
     single = Upstream.Served((SAID,), usage=USAGE, ignores_n=True)
     served.upstream.replies.extend([single] * 4)
     spent, _, _ = served.money()
-    body = Case((), (), {"n": 3}).body()
+    body = Case((), (), fields={"n": 3}).body()
     async with client_of(served) as client:
         counts = [len((await client.post(CHAT, json=body)).json()["choices"]) for _ in range(2)]
     assert counts == [1, 3]

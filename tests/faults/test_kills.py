@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600 if LONG else 300)]
 
 N_GATEWAYS = 2
 N_CLIENTS = 8
-N_KILLS = 200 if LONG else 3
+N_PARTS, N_KILLS = (8, 25) if LONG else (1, 3)
+"""Kills at random moments: so many parts with so many each, on each database."""
+
 N_BEFORE = 2
 COMMIT_MS = [0.1, 0.3, 0.6, 1, 2, 4] if LONG else [0.5]
 ONLY_LONG = pytest.mark.skipif(not LONG, reason="`make faults` runs it")
@@ -121,11 +123,12 @@ async def test_a_gateway_that_dies_at_a_point_under_load(
     check_after_crash(empty_url, load, upstream)
 
 
+@pytest.mark.parametrize("part", range(N_PARTS))
 async def test_whatever_moment_a_gateway_is_killed_at(
-    empty_url: str, upstream: Upstream, tmp_path: Path
+    empty_url: str, upstream: Upstream, tmp_path: Path, part: int
 ) -> None:
     """Whole answers are settled at their cost; what was in flight is in doubt at its worst."""
-    chance = random.Random(2026)
+    chance = random.Random(2026 + part)
     upstream.default = upstream.Served(usage=USAGE, delay_s=0.02)
     config = configured(tmp_path, empty_url, upstream)
     gateways = [await asyncio.to_thread(start, config) for _ in range(N_GATEWAYS)]

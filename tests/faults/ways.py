@@ -33,12 +33,15 @@ BROKEN = Upstream.error(500, "broken")
 class Case:
     """A request, what the upstream does, what the client does, and what it costs in nano-USD.
 
-    ``costs`` are those of its calls in the ledger. A client leaves after ``leaves_after`` words,
-    at 0 when the upstream was asked. ``status`` None is for an answer that never comes.
+    ``costs`` are those of its calls in the ledger, of attempts that were turned away last.
+    ``failed`` are the costs of the calls of each arm that failed before, in entries of their own. A
+    client leaves after ``leaves_after`` words, at 0 when the upstream was asked. ``status`` None is
+    for an answer that never comes.
     """
 
     replies: tuple[Upstream.Served, ...]
     costs: tuple[int, ...]
+    failed: tuple[tuple[int, ...], ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
     path: str = CHAT
@@ -65,11 +68,11 @@ def whole(*, stream: bool, **fields: object) -> Iterator[Any]:
             id=f"{path} {how}",
         )
     yield pytest.param(
-        Case((BUSY, LIMITED, WHOLE), (COST,), stream=stream),
+        Case((BUSY, LIMITED, WHOLE), (COST, 0, 0), stream=stream),
         id=f"turned away twice then answered {how}",
     )
     yield pytest.param(
-        Case((BUSY,) * 3, (0,), stream=stream, status=502), id=f"busy all along {how}"
+        Case((BUSY,) * 3, (0, 0, 0), stream=stream, status=502), id=f"busy all along {how}"
     )
     yield pytest.param(Case((BROKEN,), (0,), stream=stream, status=502), id=f"broken {how}")
     silent = Upstream.Served((SAID,), usage=False)
@@ -92,15 +95,70 @@ def whole(*, stream: bool, **fields: object) -> Iterator[Any]:
     )
     cascade = {"model": "auto", "compute": {"strategy": CASCADE}}
     yield pytest.param(
-        Case((WHOLE, WHOLE), (COST, 20 * COST), cascade, stream=stream), id=f"cascade {how}"
+        Case((WHOLE, WHOLE), (COST, 20 * COST), fields=cascade, stream=stream),
+        id=f"cascade {how}",
     )
     yield pytest.param(
-        Case((BROKEN, WHOLE), (0, 20 * COST), cascade, stream=stream),
+        Case((BROKEN, WHOLE), (0, 20 * COST), fields=cascade, stream=stream),
         id=f"cascade whose first stage fails {how}",
     )
     yield pytest.param(
-        Case((WHOLE, left), (COST, 20 * WORST), cascade, stream, CHAT, 0, None, in_doubt=True),
+        Case(
+            (WHOLE, left),
+            (COST, 20 * WORST),
+            fields=cascade,
+            stream=stream,
+            leaves_after=0,
+            status=None,
+            in_doubt=True,
+        ),
         id=f"client gone in the second stage {how}",
+    )
+    yield from elsewhere(stream=stream)
+
+
+def elsewhere(*, stream: bool) -> Iterator[Any]:
+    """Give what is answered by another deployment, or by another arm after the first failed."""
+    how = "streamed" if stream else "plain"
+    spread, loyal = {"model": "spread"}, {"model": "loyal"}
+    lost = Upstream.Served(cut_after=0)
+    left = Upstream.Served((SAID,), usage=USAGE, delay_s=600)
+    yield pytest.param(
+        Case((BROKEN, WHOLE), (COST, 0), fields=spread, stream=stream),
+        id=f"another deployment after an error {how}",
+    )
+    yield pytest.param(
+        Case((lost, WHOLE), (COST,), ((WORST,),), spread, stream),
+        id=f"another deployment after a call that was lost {how}",
+    )
+    yield pytest.param(
+        Case((BROKEN, WHOLE), (20 * COST,), ((0,),), loyal, stream),
+        id=f"fallback after an error {how}",
+    )
+    yield pytest.param(
+        Case((BUSY, BUSY, LIMITED, WHOLE), (20 * COST,), ((0, 0, 0),), loyal, stream),
+        id=f"fallback after it was turned away {how}",
+    )
+    yield pytest.param(
+        Case((lost, WHOLE), (20 * COST,), ((WORST,),), loyal, stream),
+        id=f"fallback after a call that was lost {how}",
+    )
+    yield pytest.param(
+        Case((BROKEN, BROKEN), (0,), ((0,),), loyal, stream, status=502),
+        id=f"fallback that fails too {how}",
+    )
+    yield pytest.param(
+        Case(
+            (BROKEN, left),
+            (20 * WORST,),
+            ((0,),),
+            loyal,
+            stream,
+            leaves_after=0,
+            status=None,
+            in_doubt=True,
+        ),
+        id=f"client gone in the fallback {how}",
     )
 
 
@@ -136,7 +194,7 @@ CASES = [
         id="upstream cut before its answer",
     ),
     pytest.param(
-        Case((WHOLE,), (COST,), {"n": 3}),
+        Case((WHOLE,), (COST,), fields={"n": 3}),
         id="three choices of one call cost what is reported",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 from cost_models.budgets import Budget, Period
 from cost_models.charges import GrantCharge
 from cost_models.pricing import DatedPrice, Price, PriceBook
+from cost_models.types import TURNED_AWAY, Usage
 from storage.charges import DAY, month_of, pieces, read_charges
 from storage.grants import grant
 from storage.ledger import SettleEntry
@@ -58,6 +60,17 @@ def test_usage_and_corrections_add_up_and_stand_apart(
         by_role = {c.to.role: c.usage.prompt_tokens for c in found.usage if c.start <= now < c.end}
         assert by_role == {"answer": 20, "lost": 0}
         assert found.grants == (GrantCharge("team:search", 700, "r1", now),)
+
+
+def test_a_request_is_priced_once_however_often_it_was_turned_away(
+    ledger: Ledger, opening: Opening, call: CallOf, now: datetime
+) -> None:
+    """A price per request counts what was answered; the attempts are calls all the same."""
+    tried = replace(call(0), status=TURNED_AWAY, error="busy", usage=Usage())
+    entry = ledger.open(opening("q", 90_000), now)
+    ledger.settle(SettleEntry(entry, (call(30_000), tried, tried), latency_s=1), now)
+    (charge,) = ledger.read(lambda s: read_charges(s, now, now + HOUR, HOUR)).usage
+    assert (charge.n_calls, charge.usage.n_calls) == (3, 1)
 
 
 def test_a_time_is_cut_at_hours_and_days_of_utc(now: datetime) -> None:

@@ -14,13 +14,14 @@ from sqlalchemy import func, select
 
 from cost_models.budgets import Budget, Period
 from cost_models.pricing import DatedPrice, Price, PriceBook
+from cost_models.types import TURNED_AWAY, Usage
 from storage.bills import Bill, Charge, read_bill
 from storage.errors import BillError
 from storage.ledger import SettleEntry
 from storage.models import AdjustmentRow, CallRow, EntryRow
 from storage.reconciling import reconcile, share_out
 from storage.recovery import recover_dead
-from storage.reports import totals
+from storage.reports import parts, totals
 from storage.repricing import reprice
 
 if TYPE_CHECKING:
@@ -218,6 +219,22 @@ def test_a_named_request_costs_what_its_bill_says(
     (again,) = reconcile(ledger, bill, now)
     assert (again.booked, again.n_closed) == (charge, 0)
     assert reprice(ledger, book(1), now, dry_run=True).n_billed >= 1
+
+
+def test_an_attempt_that_was_turned_away_gets_no_share_of_a_bill(
+    ledger: Ledger, opening: Opening, call: CallOf, now: datetime
+) -> None:
+    """It counts among the calls as a failed one; the free call that it was made for gets all."""
+    tried = replace(call(0), status=TURNED_AWAY, error="busy", usage=Usage())
+    settled(ledger, opening, "q", 100, (call(0), tried, tried), now)
+    (part,) = ledger.read(lambda session: parts(session, "role"))
+    assert (part.n_calls, part.n_failed, part.failed_cost_nano_usd) == (3, 2, 0)
+    (told,) = reconcile(ledger, Bill("b.csv", (Charge(2, 50, request_id="q"),)), now)
+    assert (told.n_calls, told.settled) == (1, 50)
+    (corrected,) = ledger.read(lambda s: s.scalars(select(AdjustmentRow)).all())
+    assert corrected.amount_nano_usd == 50
+    (part,) = ledger.read(lambda session: parts(session, "role"))
+    assert (part.first_cost_nano_usd, part.failed_cost_nano_usd) == (50, 0)
 
 
 def test_only_a_bill_of_each_model_closes_a_request(

@@ -14,7 +14,13 @@ from parts import price
 from upstream import Upstream
 
 from cost_models.pricing import dearest
-from router.errors import ProviderError, RequestError, UpstreamUnavailableError
+from cost_models.types import Usage
+from router.errors import (
+    AllowanceExceededError,
+    ProviderError,
+    RequestError,
+    UpstreamUnavailableError,
+)
 from router.providers.base import Tally
 from router.providers.breaker import Breaker, BreakerSettings, BreakerState
 from router.providers.deployments import Deployment
@@ -366,4 +372,47 @@ async def test_waiting_ends_with_the_request() -> None:
             meter = Meter(made, price(), Allowance(deadline=time.monotonic() + 0.1))
             with pytest.raises(ProviderError, match="deadline"):
                 await meter.sample(asks())
-        assert [call.cost_nano_usd for call in meter.calls] == [0]
+        assert [(call.status, call.cost_nano_usd) for call in meter.calls] == [
+            ("error", 0),
+            ("turned_away", 0),
+        ]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_attempts_that_were_turned_away_are_rows_of_their_own(*, streamed: bool) -> None:
+    """Each says where it was made and why it failed; it costs nothing and uses up no call."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 10}
+    async with places(2) as (first, second):
+        first.default = first.error(500, "broken")
+        second.replies.append(second.error(429, "slow down", **{"Retry-After": "0"}))
+        second.default = second.Served(usage=usage)
+        async with pool(first.base_url, second.base_url, prices=(1, 5)) as made:
+            made.deployments[1].n_in_flight = 5
+            meter = Meter(made, price(5), Allowance(max_calls=1), retries=RetryBudget(5))
+            if streamed:
+                await hear(meter.stream(asks()), [])
+            else:
+                await meter.sample(asks())
+            with pytest.raises(AllowanceExceededError, match="calls"):
+                await meter.sample(asks())
+    call, *attempts = meter.calls
+    assert (call.status, call.deployment, call.cost_nano_usd) == ("ok", "b", 150_000)
+    assert {each.status for each in attempts} == {"turned_away"}
+    assert [(each.deployment, "broken" in str(each.error)) for each in attempts[:2]] == [
+        ("a", True),
+        ("b", False),
+    ]
+    assert {each.cost_nano_usd for each in attempts} == {0}
+    assert {(each.usage, each.in_doubt) for each in attempts} == {(Usage(), False)}
+    assert all(0 < each.latency_s <= call.latency_s for each in attempts)
+    assert meter.usage == call.usage
+
+
+async def test_attempts_of_calls_side_by_side_are_all_kept() -> None:
+    """Three calls for as many completions, one of which was turned away: one call row and one."""
+    async with places(1) as (server,):
+        server.replies.append(server.error(429, "slow down", **{"Retry-After": "0"}))
+        async with pool(server.base_url, native_n=False) as made:
+            meter = Meter(made, price(1), Allowance())
+            assert len(await meter.sample(asks(3))) == 3
+    assert [call.status for call in meter.calls] == ["ok", "turned_away"]
