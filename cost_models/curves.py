@@ -108,6 +108,19 @@ class BudgetCurve:
                 return before.cost_usd + share * (after.cost_usd - before.cost_usd)
         return None
 
+    def cost_of_bound(self, accuracy: float) -> float | None:
+        """Give the least mean USD of a query at which the lower bound reaches an accuracy.
+
+        None where it does not. Wide intervals may make the bound fall from a corner to the next.
+        """
+        if accuracy <= self.corners[0].bound:
+            return self.corners[0].cost_usd
+        for before, after in pairwise(self.corners):
+            if before.bound < accuracy <= after.bound:
+                share = (accuracy - before.bound) / (after.bound - before.bound)
+                return before.cost_usd + share * (after.cost_usd - before.cost_usd)
+        return None
+
     def usd_per_right_at(self, usd_per_query: float) -> float | None:
         """Give what one more right answer costs at a budget; None at the end of the curve."""
         for corner, step in zip(self.corners[1:], self.steps, strict=True):

@@ -147,7 +147,13 @@ chart(
 # One quantity at a time at either end of its range, all others likely.
 
 # %%
-bars = tornado(machines, ranges)
+words = {
+    "usd_per_query": "price of a question by token",
+    "s_per_query": "seconds a question takes",
+    "usd_per_machine_month": "cost of a machine",
+    "usd_fixed_month": "staff and other fixed cost",
+}
+bars = [replace(bar, name=words.get(bar.name, bar.name)) for bar in tornado(machines, ranges)]
 Table(
     ["quantity", "break-even at its low", "at its high"],
     [[bar.name, volume_of(bar.at_low), volume_of(bar.at_high)] for bar in bars],

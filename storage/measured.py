@@ -16,20 +16,23 @@ from cost_models.types import Arm
 from cost_models.unit_costs import FrontierPoint
 from storage.models import EntryRow, RollupDecisionRow
 from storage.rollups import BINS, DECISION_FIGURES, decision_figures, difficulty_bin
+from storage.series import Hour
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
-    from storage.series import Hour
     from storage.sums import Sources, Sums
 
 ASKED_ONCE = "direct"
 N_BINS = len(BINS) + 2
+WEIGHED = ("inverse_sum", "inverse_cost", "inverse_weight", "inverse_quality")
+"""Figures of an arm over all questions, which another mix of questions changes."""
+
 _ONE: ColumnElement[int] = literal_column("1")
 SEED = 0
 """Of resampling: a report gives the same figures each time it is asked."""
@@ -107,6 +110,23 @@ def read_savings(
         *counts,
     )
     return _tried(measured, measured_tier=True), _tried(estimated, measured_tier=False)
+
+
+def mixed(hours: Sequence[Hour], factors: Mapping[int, float]) -> list[Hour]:
+    """Weigh hours by difficulty as if questions of a bin were ``factors`` times as frequent.
+
+    Bins that are not named keep their weight. Pieces of one hour and arm become one again, so that
+    hours stay the clusters of `frontier_points`; counts stay what was seen.
+    """
+    sums: dict[tuple[datetime, str, str], dict[str, Any]] = {}
+    for hour in hours:
+        factor = 1.0 if hour.difficulty is None else factors.get(hour.difficulty, 1.0)
+        into = sums.setdefault(
+            (hour.start, hour.model, hour.strategy), dict.fromkeys(hour.figures, 0)
+        )
+        for name, value in hour.figures.items():
+            into[name] += value * factor if name in WEIGHED else value
+    return [Hour(*key, figures) for key, figures in sums.items()]
 
 
 def frontier_points(hours: Sequence[Hour]) -> list[FrontierPoint]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, literal_column, select
+from sqlalchemy import and_, case, func, literal_column, null, select
 
 from storage.marks import hour_of
 from storage.models import EntryRow, RollupDecisionRow
-from storage.rollups import DECISION_FIGURES, HOUR, decision_figures
+from storage.rollups import DECISION_FIGURES, HOUR, decision_figures, difficulty_bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,12 +32,16 @@ PIECES_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """Decisions of one arm that began in an hour, or in the piece of it from ``start`` on."""
+    """Decisions of one arm that began in an hour, or in the piece of it from ``start`` on.
+
+    ``difficulty`` is the number of their bin, None where all bins are summed up.
+    """
 
     start: datetime
     model: str
     strategy: str
     figures: dict[str, Any]
+    difficulty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +57,30 @@ class Day:
     complete: bool
 
 
-def hourly(session: Session, where: Sources, cuts: Iterable[datetime]) -> list[Hour]:
-    """Sum decisions up by hour and arm; no piece reaches over any of ``cuts``."""
+def hourly(
+    session: Session, where: Sources, cuts: Iterable[datetime], *, by_difficulty: bool = False
+) -> list[Hour]:
+    """Sum decisions up by hour and arm, and bin if asked; no piece reaches over any of ``cuts``."""
     cut_hours = {hour_of(cut) for cut in cuts if cut != hour_of(cut)}
     row = RollupDecisionRow
+    parts = (row.difficulty,) if by_difficulty else ()
     rolled = select(
         row.hour,
         row.model,
         row.strategy,
+        *(parts or (null(),)),
         *(func.sum(getattr(row, name)) for name in DECISION_FIGURES),
     ).where(*where.rolled(row.hour), row.hour.not_in(sorted(cut_hours)))
     found = [
-        Hour(start, model, strategy, _named(figures))
-        for start, model, strategy, *figures in session.execute(
-            rolled.group_by(row.hour, row.model, row.strategy)
+        Hour(start, model, strategy, _named(figures), bin_)
+        for start, model, strategy, bin_, *figures in session.execute(
+            rolled.group_by(row.hour, row.model, row.strategy, *parts)
         )
     ]
     pieces = _pieces(where, cut_hours, sorted(cuts))
     for first in range(0, len(pieces), PIECES_AT_ONCE):
-        found += _from_rows(session, pieces[first : first + PIECES_AT_ONCE])
+        at_once = pieces[first : first + PIECES_AT_ONCE]
+        found += _from_rows(session, at_once, by_difficulty=by_difficulty)
     return found
 
 
@@ -133,12 +142,19 @@ def _is_rolled(where: Sources, hour: datetime) -> bool:
     )
 
 
-def _from_rows(session: Session, pieces: Sequence[Piece]) -> list[Hour]:
+def _from_rows(session: Session, pieces: Sequence[Piece], *, by_difficulty: bool) -> list[Hour]:
     numbers: list[tuple[ColumnElement[bool], ColumnElement[int]]] = [
         (and_(EntryRow.started_at >= start, EntryRow.started_at < end), literal_column(str(i)))
         for i, (start, end) in enumerate(pieces)
     ]
     keys = (case(*numbers), EntryRow.model, EntryRow.strategy)
+    if by_difficulty:
+        return [
+            Hour(pieces[number][0], model, strategy, _named(figures), bin_)
+            for number, model, strategy, bin_, *figures in session.execute(
+                decision_figures(pieces, (*keys, difficulty_bin()))
+            )
+        ]
     return [
         Hour(pieces[number][0], model, strategy, _named(figures))
         for number, model, strategy, *figures in session.execute(decision_figures(pieces, keys))

@@ -13,13 +13,12 @@ from router.cli.console import console, plain_table, usd
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cost_models.curves import BudgetCurve, Point
     from cost_models.training import Verdict
     from router.cli.scenario import MachinesForm, Scenario, TrainingForm
+    from router.reports.planning import Ground
 
 Plain = dict[str, Any]
 
-BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 MANY = 1000.0
 
 
@@ -40,7 +39,7 @@ def planned(scenario: Scenario, config: Path, seed: int) -> Plain:
     """Give the document: ``budget``, ``machines`` and ``training``, None where not asked for."""
     machines, training = scenario.machines, scenario.training
     budget = None
-    if scenario.budget_usd or scenario.teams or scenario.curve or not (machines or training):
+    if scenario.asks_for_a_budget or not (machines or training):
         budget = _budget(scenario, config)
     return {
         "schema_version": 1,
@@ -51,112 +50,50 @@ def planned(scenario: Scenario, config: Path, seed: int) -> Plain:
 
 
 def _budget(scenario: Scenario, config: Path) -> Plain:
-    from cost_models.allocation import Shortfall, allocate
+    from cost_models.allocation import Shortfall
     from router.errors import ConfigError
+    from router.reports.planning import NO_CURVE, Ground, budget_plan
 
-    measured: BudgetCurve | None = None
-    demand: dict[str, float] = {}
-    source = "the scenario"
+    ground, source = Ground({}, None, "the scenario"), "the scenario"
     if scenario.curve is None or scenario.teams is None:
-        measured, demand, source = _from_ledger(config, scenario.days)
-    curve = scenario.budget_curve(measured)
+        ground, source = _from_ledger(config, scenario)
+    curve = scenario.budget_curve(ground.curve)
     if curve is None:
-        msg = (
-            "there is no policy in service to take a curve from; promote one, or put the points "
-            "under `curve` of the scenario"
-        )
-        raise ConfigError(msg)
-    demands = scenario.demands(demand, curve)
+        raise ConfigError(NO_CURVE)
+    demands = scenario.demands(ground.demand, curve)
     if not demands:
         msg = (
             f"the ledger has no answered question of the last {scenario.days} days; raise `days`, "
             "or say under `teams` of the scenario what will be asked"
         )
         raise ConfigError(msg)
-    n_queries = sum(each.n_queries for each in demands.values())
-    whole = scenario.budget_usd or n_queries * curve.corners[-1].cost_usd
     try:
-        shares = allocate(whole, demands)
+        found = budget_plan(curve, demands, scenario.budget_usd, scenario.target)
     except Shortfall as short:
         if short.team is not None:
             best = curve.corners[-1].accuracy
             msg = f"{short.team} asks for more than the best on the curve, {best:.1%}; lower it"
         else:
             msg = (
-                f"{usd(whole)} does not pay for the least that is asked, {usd(short.needed_usd)}; "
-                "raise the budget or lower `least_accuracy`"
+                f"{usd(short.budget_usd)} does not pay for the least that is asked, "
+                f"{usd(short.needed_usd)}; raise the budget or lower `least_accuracy`"
             )
         raise ConfigError(msg) from short
-    budgets = sorted({whole * share for share in BUDGET_SHARES})
-    return {
-        "days": scenario.days,
-        "source": source,
-        "n_queries": n_queries,
-        "budget_usd": whole,
-        "corners": [_point(corner, 1.0) for corner in curve.corners],
-        "curve": [{**_at(curve, amount / n_queries), "budget_usd": amount} for amount in budgets],
-        "teams": {
-            team: {
-                "n_queries": demands[team].n_queries,
-                "usd": share.usd,
-                "accuracy": share.accuracy,
-                "accuracy_low": share.low,
-                "n_right": share.n_right,
-                "usd_per_next_right": share.usd_per_right,
-            }
-            for team, share in shares.items()
-        },
-    }
+    return {"days": scenario.days, "source": source, **found}
 
 
-def _at(curve: BudgetCurve, usd_per_query: float) -> Plain:
-    point = curve.at(usd_per_query)
-    if point is None:
-        return {"accuracy": None, "accuracy_low": None, "usd_per_next_right": None}
-    return {
-        "accuracy": point.accuracy,
-        "accuracy_low": point.bound,
-        "usd_per_next_right": curve.usd_per_right_at(usd_per_query),
-    }
-
-
-def _point(point: Point, factor: float) -> Plain:
-    return {
-        "cost_usd_per_query": point.cost_usd * factor,
-        "accuracy": point.accuracy,
-        "accuracy_low": point.bound,
-    }
-
-
-def _from_ledger(config: Path, days: int) -> tuple[BudgetCurve | None, dict[str, float], str]:
-    """Give the curve of the policy in service, and the answered queries by tenant."""
-    from cost_models.curves import BudgetCurve, Point
+def _from_ledger(config: Path, scenario: Scenario) -> tuple[Ground, str]:
+    """Read what the ledger knows, and say where it is from."""
     from router.cli.build import open_ledger, utc_now
     from router.gateway.config import load
-    from storage.policies import policy_in_service
-    from storage.sums import entry_sums, sources
+    from router.reports.planning import read_ground
 
     loaded = load(config)
-    since = utc_now() - timedelta(days=days)
+    until = scenario.until or utc_now()
+    since = until - timedelta(days=scenario.days)
     with closing(open_ledger(loaded)) as ledger:
-        stored = ledger.read(policy_in_service)
-        sums = ledger.read(
-            lambda session: entry_sums(session, sources(session, since), ("tenant",))
-        )
-    demand = {tenant: float(figures["n_finished"] or 0) for (tenant,), figures in sums.items()}
-    if stored is None:
-        return None, demand, f"{loaded.ledger_shown}, no policy in service"
-    points = [
-        Point(p["cost_usd_per_query"], p["accuracy"], min(p["accuracy"], _low(p)))
-        for p in stored.manifest["metrics"]["frontier"]
-    ]
-    source = f"{loaded.ledger_shown}, policy {stored.version} (cross-validated)"
-    return BudgetCurve.of(points), demand, source
-
-
-def _low(point: Plain) -> float:
-    interval = point.get("accuracy_interval")
-    return float(point["accuracy"] if interval is None else interval[0])
+        ground = ledger.read(lambda session: read_ground(session, since, until, scenario.mix))
+    return ground, f"{loaded.ledger_shown}, {ground.source}"
 
 
 def _machines(form: MachinesForm, seed: int) -> Plain:
@@ -254,6 +191,8 @@ def _show_budget(found: Plain) -> None:
             "no way to buy one" if price is None else usd(price),
         )
     screen.print(table)
+    if found["target"] is not None:
+        _show_target(found["target"])
     if len(found["teams"]) > 1:
         table = plain_table("team", "questions", "share", "right", "one more right answer")
         for team, share in found["teams"].items():
@@ -270,6 +209,15 @@ def _show_budget(found: Plain) -> None:
     if used < 0.999 * found["budget_usd"]:
         left = found["budget_usd"] - used
         screen.print(f"{usd(left)} of it buys nothing more", markup=False)
+
+
+def _show_target(found: Plain) -> None:
+    expected, surely = found["usd"], found["usd_by_lower_bound"]
+    text = "out of reach of the curve"
+    if expected is not None:
+        bound = "no budget" if surely is None else usd(surely)
+        text = f"takes {usd(expected)}; {bound} reaches it with the lower bound"
+    console().print(f"{found['accuracy']:.1%} right {text}", markup=False, soft_wrap=True)
 
 
 def _show_machines(found: Plain) -> None:

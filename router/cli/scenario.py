@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
@@ -21,9 +22,20 @@ if TYPE_CHECKING:
 
 THREE = 3
 
+
+def _moment(value: Any) -> Any:  # noqa: ANN401 - whatever YAML makes of it
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A time in UTC; one without a zone, or a day alone, is taken for UTC."""
 Ranged = Annotated[
     list[NotNegative],
     BeforeValidator(lambda value: [value] * THREE if isinstance(value, int | float) else value),
@@ -121,10 +133,26 @@ class Scenario(Strict):
     budget_usd: Positive | None = None
     volume: Positive = 1.0
     price: Positive = 1.0
+    target: Share | None = None
+    mix: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
+    until: Moment | None = None
     teams: Annotated[dict[str, TeamForm], Field(min_length=1)] | None = None
     curve: Annotated[list[PointForm], Field(min_length=1)] | None = None
     machines: MachinesForm | None = None
     training: TrainingForm | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mix is not None and self.curve is not None:
+            msg = "the points under `curve` are of one mix of questions; leave one of both out"
+            raise wrong(msg, at=("mix",))
+        return self
+
+    @property
+    def asks_for_a_budget(self) -> bool:
+        """Whether something in the file is about a budget."""
+        about = (self.budget_usd, self.teams, self.curve, self.target, self.mix)
+        return any(part is not None for part in about)
 
     def budget_curve(self, measured: BudgetCurve | None) -> BudgetCurve | None:
         """Give the file's curve, or else the measured one, at the scenario's prices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -9,9 +10,6 @@ from fastapi import APIRouter, Response
 from router.gateway.dependencies import EngineDep
 
 NOT_READY = 503
-SOLE = "default"
-"""What the only deployment of a model is called."""
-
 routes = APIRouter(tags=["health"])
 
 
@@ -25,12 +23,11 @@ async def live() -> dict[str, Any]:
 async def ready(engine: EngineDep, response: Response) -> dict[str, Any]:
     """Say whether requests can be served; 503 with the problems otherwise.
 
-    An upstream that fails is shown, and is no reason to take the gateway out of service.
+    How many upstreams are in which state is shown, without their names, as it needs no key; one
+    that fails is no reason to take the gateway out of service.
     """
     problems = await engine.ready()
-    upstreams: dict[str, Any] = {}
-    for each in engine.deployments():
-        upstreams.setdefault(each.model, {})[each.name or SOLE] = each.state
+    upstreams = Counter(str(each.state) for each in engine.deployments())
     if problems:
         response.status_code = NOT_READY
         return {"status": "not ready", "problems": problems, "upstreams": upstreams}

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from policies.synthetic import World
+from router.cli.build import open_database
+from router.jobs.simulate import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
 
+CONFIG = """\
+ledger: {ledger}
+models:
+  - name: small
+    model: scripted/small
+    price: {{input_usd_per_million_tokens: 1, output_usd_per_million_tokens: 1}}
+"""
 SCENARIO = """\
 days: 10
 budget_usd: 6
@@ -90,13 +102,14 @@ def test_an_option_goes_before_the_file_and_tables_say_the_same(cli: Cli, scenar
 def test_a_budget_is_planned_from_the_ledger_and_the_policy_in_service(
     cli: Cli, history: Path
 ) -> None:
-    """Demand of the last days by tenant, and the frontier that the policy was tuned on."""
+    """Demand of the last days by team, and the frontier that the policy was tuned on."""
     fitted = cli("retrain", "--config", history, "--shadow-price", 5, "--trials", 1)
     assert "is in service" in fitted.stdout, fitted.output
     asked = cli("ask", "What is 2 + 2?", "--config", history)
     assert asked.exit_code == 0, asked.output
     found = told(cli, "--days", 7, "--config", history)["budget"]
     assert found["n_queries"] == 1.0
+    assert found["teams"].keys() == {"(none)"}
     assert "cross-validated" in found["source"]
     accuracies = [row["accuracy"] for row in found["curve"] if row["accuracy"] is not None]
     assert accuracies == sorted(accuracies)
@@ -117,6 +130,9 @@ def test_a_budget_is_planned_from_the_ledger_and_the_policy_in_service(
         pytest.param(("days: 10", "weeks: 2"), "unknown key", id="key"),
         pytest.param(("scale: 14", "scale: 1"), "training.scale", id="training"),
         pytest.param(("days: 10", "days: ["), "is not YAML", id="yaml"),
+        pytest.param(("days: 10", "mix: {0.8-1: 2}"), "of one mix of questions", id="mix"),
+        pytest.param(("days: 10", "target: 75"), "target", id="target"),
+        pytest.param(("days: 10", "until: soon"), "until", id="until"),
     ],
 )
 def test_a_scenario_that_cannot_be_is_explained(
@@ -134,3 +150,46 @@ def test_nothing_to_plan_says_what_to_give(cli: Cli, config: Path) -> None:
     assert "ask a question" in cli("plan").stderr
     assert "leave the question out" in cli("plan", "why?", "--days", 3).stderr
     assert "no policy in service" in cli("plan", "--days", 3, "--config", config).stderr
+
+
+def test_a_target_says_what_it_takes(cli: Cli, scenario: Path) -> None:
+    """Half way from 0.7 to 0.8 of 200 questions, and where the lower bound gets there."""
+    scenario.write_text(SCENARIO.replace("days: 10", "target: 0.65"), encoding="utf-8")
+    target = told(cli, "--scenario", scenario)["budget"]["target"]
+    assert target["usd"] == pytest.approx(200 * 0.0175)
+    assert target["usd_by_lower_bound"] == pytest.approx(200 * 0.03)
+    assert "65.0% right takes $3.50; $6.00 reaches it" in cli("plan", "--scenario", scenario).stdout
+    scenario.write_text(SCENARIO.replace("days: 10", "target: 0.75"), encoding="utf-8")
+    assert "no budget reaches it" in cli("plan", "--scenario", scenario).stdout
+    scenario.write_text(SCENARIO.replace("days: 10", "target: 0.9"), encoding="utf-8")
+    assert "90.0% right out of reach" in cli("plan", "--scenario", scenario).stdout
+
+
+def test_a_plan_without_a_policy_measures_arms_and_weighs_them_by_the_mix(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """A simulated ledger has no policy: arms are measured, and harder questions lower them."""
+    config = tmp_path / "rheostat.yaml"
+    config.write_text(CONFIG.format(ledger=f"sqlite:///{tmp_path / 'made.db'}"), encoding="utf-8")
+    world = World(date(2026, 9, 1), days=12, requests_per_day=200, epsilon=0.5, grade_share=0.5)
+    ledger = open_database(f"sqlite:///{tmp_path / 'made.db'}")
+    simulate(ledger, world)
+    ledger.close()
+    path = tmp_path / "scenario.yaml"
+
+    def planned(text: str) -> dict[str, Any]:
+        path.write_text(f"until: 2026-09-13\ndays: 12\n{text}", encoding="utf-8")
+        found: dict[str, Any] = told(cli, "--scenario", path, "--config", config)["budget"]
+        return found
+
+    plain = planned("target: 0.6")
+    assert "measured by random picks" in plain["source"]
+    assert plain["teams"].keys() == {"support", "search", "research", "finance", "(none)"}
+    same = planned("mix: {0-0.2: 3, 0.2-0.4: 3, 0.4-0.6: 3, 0.6-0.8: 3, 0.8-1: 3}")
+    assert same["corners"][-1]["accuracy"] == pytest.approx(plain["corners"][-1]["accuracy"])
+    harder = planned("mix: {0.8-1: 4}")
+    assert harder["n_queries"] == plain["n_queries"]
+    assert harder["corners"][-1]["accuracy"] < plain["corners"][-1]["accuracy"] - 0.05
+    path.write_text("mix: {hard: 2}", encoding="utf-8")
+    refused = cli("plan", "--scenario", path, "--config", config)
+    assert "no predicted difficulty 'hard'" in refused.stderr
