@@ -55,7 +55,7 @@ def simulated_prices(session: Session) -> PriceBook | None:
 
 def in_zone(time: datetime | None, name: str) -> datetime | None:
     """Take a time from the command line as one of the zone called ``name``."""
-    tz = _zone(name)
+    tz = zone_called(name)
     return None if time is None else time.replace(tzinfo=tz).astimezone(UTC)
 
 
@@ -66,7 +66,7 @@ def earlier_period(text: str, time_zone: str) -> Period:
         since, until = (datetime.fromisoformat(part) for part in parts)
     except ValueError:
         fail(f"--compare is written 2026-06-01..2026-07-01, got {text!r}")
-    tz = _zone(time_zone)
+    tz = zone_called(time_zone)
     begin, end = (
         (time if time.tzinfo else time.replace(tzinfo=tz)).astimezone(UTC)
         for time in (since, until)
@@ -184,7 +184,8 @@ def _signed(amount_nano_usd: int) -> str:
     return f"{sign}{format_usd(abs(amount_nano_usd), SIGNED_PLACES)}"
 
 
-def _zone(name: str) -> tzinfo:
+def zone_called(name: str) -> tzinfo:
+    """Give the time zone of that IANA name; the command fails where nobody knows it."""
     try:
         return zone(name)
     except ValueError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from router.cli.console import console, errors_shown, fail, say_error
-from router.cli.facts import earlier_period, simulated_prices
+from router.cli.facts import earlier_period, simulated_prices, zone_called
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +118,7 @@ def _question(asked: FileRequest, config: Config | None, now: datetime) -> Repor
     if as_of <= period.since:
         fail(f"{period.name} has no whole hour that is over yet; ask for an earlier period")
     if earlier is None:
-        before = period.earlier(_zone(asked.time_zone))
+        before = period.earlier(zone_called(asked.time_zone))
         length = min(as_of, period.end) - period.since
         over = as_of >= period.end
         earlier = (before.since, before.end if over else min(before.end, before.since + length))
@@ -142,7 +142,7 @@ def _periods(
     """Give the period and what it is compared with, None for the one before it."""
     from router.reports.periods import ReportPeriod, named_period
 
-    tz = _zone(asked.time_zone)
+    tz = zone_called(asked.time_zone)
     names = [] if asked.compare is None else asked.compare.split("..")
     if asked.compare is not None and names_two(asked.compare):
         old, new = (named_period(name, tz, now) for name in names)
@@ -176,15 +176,6 @@ def _whole_hours(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _zone(name: str) -> Any:  # noqa: ANN401 - a tzinfo
-    from cost_models.budgets import zone
-
-    try:
-        return zone(name)
-    except ValueError as error:
-        fail(str(error))
-
-
 def _machines(path: Path | None) -> tuple[Any, Any]:
     if path is None:
         return None, None
@@ -204,13 +195,13 @@ def _reproduce(asked: FileRequest, period: ReportPeriod, as_of: datetime) -> str
     if asked.ledger is not None:
         words += ["--ledger", make_url(asked.ledger).render_as_string(hide_password=True)]
     if period.kind is None:
-        tz = _zone(asked.time_zone)
+        tz = zone_called(asked.time_zone)
         for option, at in (("--since", period.since), ("--until", period.end)):
             words += [option, at.astimezone(tz).strftime("%Y-%m-%dT%H:%M:%S")]
     elif asked.compare is None or ".." not in asked.compare or asked.period is not None:
         words += ["--period", period.name]
     if as_of < period.end:
-        tz = _zone(asked.time_zone)
+        tz = zone_called(asked.time_zone)
         words += ["--as-of", as_of.astimezone(tz).strftime("%Y-%m-%dT%H:%M:%S")]
     if asked.compare is not None:
         words += ["--compare", asked.compare]

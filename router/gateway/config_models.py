@@ -115,14 +115,19 @@ class DeploymentConfig(Strict):
     price: PriceConfig | None = None
 
 
-class ModelConfig(Strict):
-    """One model: ``name`` is what clients and reports see, ``model`` its litellm form."""
+class ServedConfig(Strict):
+    """What is served: ``name`` is what clients and reports see, ``model`` its litellm form."""
 
     name: Name
     model: Annotated[str, Field(min_length=1)]
     base_url: Address | None = Field(default=None, repr=False)
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     price: PriceConfig | None = None
+
+
+class ModelConfig(ServedConfig):
+    """One model that answers."""
+
     price_changes: tuple[PriceChangeConfig, ...] = ()
     context_tokens: Whole | None = None
     max_output_tokens: Whole | None = None
@@ -222,14 +227,8 @@ class ModelConfig(Strict):
         return self.model.startswith(SIMULATED)
 
 
-class EmbeddingConfig(Strict):
-    """One embedding model: ``name`` is what clients and reports see, ``model`` its litellm form."""
-
-    name: Name
-    model: Annotated[str, Field(min_length=1)]
-    base_url: Address | None = Field(default=None, repr=False)
-    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
-    price: PriceConfig | None = None
+class EmbeddingConfig(ServedConfig):
+    """One embedding model."""
 
     @field_validator("name")
     @classmethod

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cost_models.estimates import CallBound, worst_case_usage
 from cost_models.money import to_nano_usd, to_usd
-from cost_models.types import TURNED_AWAY, Arm, Usage
+from cost_models.types import Arm, Usage
 from policies.errors import NoAffordableArmError
 from policies.types import AnswerKind, Decision, Query
 from router.errors import ProviderTimeoutError, RequestError
 from router.providers.base import Tally
 from router.routing.candidates import cap_nano_usd
+from router.routing.leases import ledger_call
 from router.routing.scopes import scopes_of
-from router.types import CallRole
-from storage.ledger import Asked, Call, SettleEntry
+from router.types import CallRecord, CallRole
+from storage.ledger import Asked, SettleEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,32 +136,20 @@ class EmbeddingRun:
 
     def settlement(self, entry_id: int, told: str | None, *, cancelled: bool) -> SettleEntry:
         """Give what the ledger is to write; ``told`` says why there are no vectors."""
-        usage = self.usage
-        call = Call(
+        usage, price = self.usage, self.model.price
+        call = CallRecord(
             model=self.model.name,
-            role=CallRole.EMBED.value,
+            role=CallRole.EMBED,
             usage=usage,
-            cost_nano_usd=to_nano_usd(self.model.price.cost_usd(usage)),
+            cost_nano_usd=to_nano_usd(price.cost_usd(usage)),
             latency_s=self.latency_s,
-            price_source=self.model.price.source,
+            price_source=price.source,
             status="ok" if told is None else "cancelled" if cancelled else "error",
             in_doubt=not self.tally.final,
             error=told,
-            provider=self.model.vendor,
         )
-        turned_away = (
-            replace(
-                call,
-                usage=Usage(),
-                cost_nano_usd=0,
-                latency_s=attempt.latency_s,
-                status=TURNED_AWAY,
-                in_doubt=False,
-                error=attempt.error,
-            )
-            for attempt in self.tally.turned_away
-        )
-        calls = (call, *turned_away)
+        turned_away = (each.record(call, price.source) for each in self.tally.turned_away)
+        calls = tuple(ledger_call(each, self.model.vendor) for each in (call, *turned_away))
         return SettleEntry(entry_id, calls, self.latency_s, complete=told is None, error=told)
 
 

@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from router.types import Answer, CallRecord, Task
 
 
+def ledger_call(call: CallRecord, vendor: str, stage: int = 0) -> Call:
+    """Give a call as the ledger keeps it; ``vendor`` was asked where the record says nobody."""
+    return Call(
+        model=call.model,
+        role=call.role.value,
+        usage=call.usage,
+        cost_nano_usd=call.cost_nano_usd,
+        latency_s=call.latency_s,
+        price_source=_price_source(call),
+        status=call.status,
+        in_doubt=call.in_doubt,
+        error=call.error,
+        stage=stage,
+        provider=call.vendor or vendor,
+    )
+
+
 class Lease:
     """The right to spend what is held for ``offer`` until ``deadline`` of ``time.monotonic``.
 
@@ -77,19 +94,7 @@ class Lease:
     def ledger_calls(self) -> tuple[Call, ...]:
         """Give the calls as the ledger keeps them, each with its stage and the price it was at."""
         return tuple(
-            Call(
-                model=call.model,
-                role=call.role.value,
-                usage=call.usage,
-                cost_nano_usd=call.cost_nano_usd,
-                latency_s=call.latency_s,
-                price_source=_price_source(call),
-                status=call.status,
-                in_doubt=call.in_doubt,
-                error=call.error,
-                stage=stage,
-                provider=call.vendor or offer.model.vendor,
-            )
+            ledger_call(call, offer.model.vendor, stage)
             for stage, (offer, meter) in enumerate(
                 zip(self._offer.parts, self._meters, strict=False)
             )

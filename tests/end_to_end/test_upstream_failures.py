@@ -151,6 +151,15 @@ def two_models(first: Upstream, second: Upstream, more: str = "") -> str:
     )
 
 
+def two_deployments(first: Upstream, second: Upstream, more: str = "") -> str:
+    """Configure one model that is served at two places, ``a`` and ``b``."""
+    return (
+        f"  - {{name: small, model: openai/x, price: {CHEAP}{more},\n"
+        f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
+        f"       {{name: b, base_url: '{second.base_url}'}}]}}"
+    )
+
+
 async def test_another_arm_answers_and_the_client_is_told(tmp_path: Path) -> None:
     """The lost call stays in doubt at its worst case; both are in `compute` and in the ledger."""
     async with upstreams(2) as (first, second):
@@ -222,11 +231,7 @@ async def test_a_stream_that_does_not_begin_in_time_comes_from_another(tmp_path:
 async def test_a_lost_call_is_made_again_at_another_deployment(tmp_path: Path) -> None:
     """It may have been billed, so it is an attempt of its own: once for each further place."""
     async with upstreams(2) as (first, second):
-        models = (
-            f"  - {{name: small, model: openai/x, price: {CHEAP},\n"
-            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
-            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
-        )
+        models = two_deployments(first, second)
         for each in (first, second):
             each.replies.append(each.Served(cut_after=0))
         async with gateway(tmp_path, models) as running:
@@ -245,11 +250,7 @@ async def test_a_lost_call_is_made_again_at_another_deployment(tmp_path: Path) -
 async def test_a_slow_call_is_hedged_and_both_are_paid(tmp_path: Path) -> None:
     """The answer comes from the other place; the slow one is hung up on, in doubt at its worst."""
     async with upstreams(2) as (first, second):
-        models = (
-            f"  - {{name: small, model: openai/x, price: {CHEAP}, hedge_quantile: 0.9,\n"
-            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
-            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
-        )
+        models = two_deployments(first, second, ", hedge_quantile: 0.9")
         async with gateway(tmp_path, models) as running:
             for _ in range(20):
                 assert (await running.ask("small")).json()["compute"]["calls"] == 1
@@ -285,11 +286,7 @@ async def test_a_slow_call_is_hedged_and_both_are_paid(tmp_path: Path) -> None:
 async def test_a_cap_that_holds_no_second_call_is_not_hedged(tmp_path: Path) -> None:
     """Twice the worst case does not fit: the slow answer is waited for."""
     async with upstreams(2) as (first, second):
-        models = (
-            f"  - {{name: small, model: openai/x, price: {CHEAP}, hedge_quantile: 0.9,\n"
-            f"     deployments: [{{name: a, base_url: '{first.base_url}'}},\n"
-            f"       {{name: b, base_url: '{second.base_url}'}}]}}"
-        )
+        models = two_deployments(first, second, ", hedge_quantile: 0.9")
         async with gateway(tmp_path, models) as running:
             for _ in range(20):
                 await running.ask("small")
